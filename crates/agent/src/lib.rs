@@ -1,0 +1,1 @@
+//! What runs for long on a machine: certificate rotation and the worker.

@@ -1,0 +1,1 @@
+//! The use cases of airunner, its authentication and its authorization policy.

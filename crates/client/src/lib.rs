@@ -1,0 +1,1 @@
+//! The Rust client library of airunner: connect, enrol, rotate, typed calls.

@@ -1,0 +1,1 @@
+//! Ids, domain types, errors and ports of airunner.

@@ -1,0 +1,1 @@
+//! Opens what a configuration names: stores, signers, master key, issuers.

@@ -1,0 +1,1 @@
+//! TLS profiles, hot-reloading certificates and the listener, shared by server, client and bench.

@@ -1,0 +1,1 @@
+//! X.509 for airunner: CSR checks, profiles, lint, prepare, sign and assemble.

@@ -1,0 +1,1 @@
+//! Generated messages and services of the airunner API, and its descriptor set.

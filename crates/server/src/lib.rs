@@ -1,0 +1,1 @@
+//! Listeners, TLS, router, gRPC services and their wiring.

@@ -1,0 +1,1 @@
+//! The memory and SQLite backends of airunner's stores, and output segment files.

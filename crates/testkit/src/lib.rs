@@ -1,0 +1,1 @@
+//! Test PKI, fake clock, seeded randomness, and the conformance suites of stores and signers.
