@@ -1,1 +1,58 @@
-//! Ids, domain types, errors and ports of airunner.
+//! The words and the ports of airunner: ids, domain types, errors, and the traits behind which stores, signers,
+//! clocks and randomness stand. No I/O happens here, and no runtime is named.
+
+mod audit;
+mod certificate;
+mod change;
+mod clock;
+mod enrollment;
+mod error;
+mod event;
+mod id;
+mod issuer;
+mod job;
+mod keyring;
+mod output;
+mod page;
+mod permission;
+mod principal;
+mod random;
+mod request;
+mod secret;
+mod server;
+mod signer;
+mod stores;
+
+pub use audit::{Actor, AuditEntry, AuditOutcome, AuditRecord, AuditStore};
+pub use certificate::{
+    Certificate, CertificateFilter, CertificateRef, CertificateStore, Identity, Issuance, IssuanceKind,
+    Issued, Profile, Revocation, RevocationReason, RevocationTarget,
+};
+pub use change::{Change, ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, DenialSnapshot};
+pub use clock::{Clock, Monotonic, Timestamp};
+pub use enrollment::{EnrollmentStore, EnrollmentToken};
+pub use error::{BoxError, Error, Kind, Label, Result};
+pub use event::{ControlEvent, EventKind, EventStore, Publication, Sequence};
+pub use id::{
+    DataKeyId, DnsName, EnrollmentId, Fingerprint, IssuerId, JobId, LineageId, PrincipalId, QueueName,
+    RequestId, Serial, ServerId, TrustDomain, uuid_v7,
+};
+pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
+pub use job::{
+    AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobState, JobStore,
+    Lease, LeaseExtension, LeaseRequest, ProcessType, Repository,
+};
+pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
+pub use output::{OutputChunk, OutputRead, OutputStore, OutputStream};
+pub use page::{Page, PageRequest};
+pub use permission::{Permission, Role};
+pub use principal::{
+    EnrolScope, Principal, PrincipalFilter, PrincipalStatus, PrincipalStore, PrincipalType, PrincipalUpdate,
+    StatusChange, check_metadata,
+};
+pub use random::SecureRandom;
+pub use request::RequestKey;
+pub use secret::Secret;
+pub use server::{Fencing, HeartbeatReply, ServerRow, ServerStore};
+pub use signer::{KeyAlgorithm, Signer};
+pub use stores::Stores;
