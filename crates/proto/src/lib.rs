@@ -1,6 +1,13 @@
 //! Generated messages and services of the airunner API, and its descriptor set. Nothing here is written by hand.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::allow_attributes, reason = "generated")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    reason = "generated"
+)]
 
 mod files;
 
