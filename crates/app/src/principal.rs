@@ -6,13 +6,15 @@ use std::{
 };
 
 use airunner_core::{
-    EnrolScope, Error, Label, Page, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalStatus,
-    PrincipalType, PrincipalUpdate, Result, RevocationReason, Role, StatusChange, Timestamp, check_metadata,
+    Certificate, EnrolScope, Error, Label, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
+    PrincipalStatus, PrincipalType, PrincipalUpdate, Result, RevocationReason, Role, StatusChange, Timestamp,
+    check_metadata,
 };
 
 use crate::{
     authn::Caller,
     authz::{PermissionSet, Permit, Target, may, require_to_enrol},
+    certificate::spiffe_id,
     context::{Context, Settings, principal, retrying},
     status::catch_up,
 };
@@ -47,6 +49,17 @@ pub fn new_principal(
         metadata: BTreeMap::new(),
         version: 1,
     }
+}
+
+/// Who a caller is.
+#[derive(Clone, Debug)]
+pub struct WhoAmI {
+    /// The principal.
+    pub principal: Principal,
+    /// The certificate of the connection.
+    pub certificate: Option<Certificate>,
+    /// The principal's SPIFFE id.
+    pub spiffe_id: String,
 }
 
 /// The registry.
@@ -90,6 +103,29 @@ impl Principals {
     pub async fn get(&self, caller: &Caller, id: &PrincipalId) -> Result<Principal> {
         caller.permit::<may::PrincipalsRead>(Target::Any).map(drop)?;
         principal(&self.context, id).await
+    }
+
+    /// Who the caller is now, and by which certificate.
+    ///
+    /// # Errors
+    /// `store-unavailable` and the like.
+    pub async fn who_am_i(&self, caller: &Caller) -> Result<WhoAmI> {
+        caller.permit::<may::SelfService>(Target::Any).map(drop)?;
+        let Some(reference) = caller.certificate() else {
+            let principal = caller.principal().clone();
+            return Ok(WhoAmI {
+                spiffe_id: spiffe_id(&self.context, &principal),
+                principal,
+                certificate: None,
+            });
+        };
+        let identity = self.context.stores.certificates.identity(&reference).await?;
+        let identity = identity.ok_or_else(|| Error::not_found("certificate", reference.serial))?;
+        Ok(WhoAmI {
+            spiffe_id: spiffe_id(&self.context, &identity.principal),
+            principal: identity.principal,
+            certificate: Some(identity.certificate),
+        })
     }
 
     /// Principals in order of id.
