@@ -104,7 +104,8 @@ impl TlsFailure {
         Some(match error {
             E::AlertReceived(alert) => Self::of_alert(*alert),
             E::InvalidCertificate(reason) => match reason {
-                CertificateError::UnknownIssuer => Self::ServerUntrusted,
+                // A signature that our root's key did not make: a root of the same name, of another environment.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::ServerUntrusted,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     Self::ServerName
                 }
