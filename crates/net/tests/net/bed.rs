@@ -328,7 +328,7 @@ impl Client {
 /// An HTTP/1.1 client on one connection.
 pub(crate) struct Client1 {
     sender: http1::SendRequest<Empty<Bytes>>,
-    pub(crate) ended: JoinHandle<Result<(), hyper::Error>>,
+    ended: JoinHandle<Result<(), hyper::Error>>,
 }
 
 impl Client1 {
@@ -346,5 +346,12 @@ impl Client1 {
         let response = self.open(path).await?;
         let body = soon(response.into_body().collect()).await?.to_bytes();
         Ok(String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// Returns when the connection has ended, from whichever side.
+    pub(crate) async fn ended(self) {
+        let Self { sender, ended } = self;
+        let _how = soon(ended).await.unwrap();
+        drop(sender);
     }
 }

@@ -33,10 +33,10 @@ async fn a_client_that_says_nothing_is_cut_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_is_told_so_by_an_alert() {
+async fn a_refused_client_reads_its_alert_and_no_reset_however_much_it_has_sent() {
     let mut bed = Bed::new().await;
     let mut tcp = TcpStream::connect(bed.address).await.unwrap();
-    tcp.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    tcp.write_all(&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000)).await.unwrap();
     tcp.shutdown().await.unwrap();
     let mut alert = Vec::new();
     soon(tcp.read_to_end(&mut alert)).await.unwrap();
@@ -71,6 +71,25 @@ async fn clients_that_stop_halfway_are_cut_and_make_place() {
         assert_eq!(bed.next_refusal().await, Refusal::TimedOut);
     }
     assert_eq!(bed.hello(Some(&bed.ca.client())).await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn in_a_crowd_who_stops_halfway_is_cut_sooner() {
+    let options = short(|limits| {
+        limits.max_handshakes = 4;
+        limits.handshake_timeout = Duration::from_secs(2);
+    });
+    let mut bed = Bed::with(options).await;
+    let first = TcpStream::connect(bed.address).await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        let mut tcp = TcpStream::connect(bed.address).await.unwrap();
+        tcp.write_all(&client_hello(&bed)).await.unwrap();
+        crowd.push(tcp);
+    }
+    assert_eq!(bed.next_refusal().await, Refusal::TimedOut);
+    let still = first.try_read(&mut [0; 1]).unwrap_err();
+    assert_eq!(still.kind(), std::io::ErrorKind::WouldBlock, "the one that came first has its whole time");
 }
 
 fn client_hello(bed: &Bed) -> Vec<u8> {
@@ -128,7 +147,8 @@ async fn refuses_connections(bed: &Bed) {
 async fn at_shutdown_open_requests_finish_and_new_connections_are_refused() {
     let mut bed = Bed::new().await;
     let (mut client, mut client1) = (bed.client().await, http1_client(&bed).await);
-    let idle = bed.client().await;
+    let (idle, mut idle1) = (bed.client().await, http1_client(&bed).await);
+    assert_eq!(idle1.get("/hello").await.unwrap(), "hello");
     let open = tokio::spawn(async move { client.get("/slow").await });
     let open1 = tokio::spawn(async move { client1.get("/slow").await });
     soon(bed.entered.recv()).await.unwrap();
@@ -137,6 +157,7 @@ async fn at_shutdown_open_requests_finish_and_new_connections_are_refused() {
     bed.shutdown.cancel();
     refuses_connections(&bed).await;
     idle.ended().await;
+    idle1.ended().await;
     assert!(!bed.served.is_finished(), "the listener did not wait for open requests");
 
     bed.stage.release.send_replace(true);
@@ -223,10 +244,13 @@ async fn runs_out_of_files() {
         taken.push(file);
     }
     soon(warnings.recv()).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(warnings.try_recv().is_err(), "the accept loop does not rest");
     drop((waiting, taken));
     let mut client = Client1::over(TcpStream::connect(bed.address).await.unwrap()).await;
     assert_eq!(client.get("/hello").await.unwrap(), "hello");
-    assert!(warnings.try_recv().is_err(), "the accept loop did not rest");
 }
 
 /// Hears warnings, and nothing else.
