@@ -65,8 +65,9 @@ fn declared(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Method> 
         .and_then(|value| value.as_str().map(str::to_owned))
         .ok_or_else(|| fault("declares no permission"))?;
     let permission: Permission = permission.parse().map_err(|_| fault("declares an unknown permission"))?;
-    let public =
-        option(pool, &options, "airunner.authz.v1.public").and_then(|value| value.as_bool()).unwrap_or_default();
+    let public = option(pool, &options, "airunner.authz.v1.public")
+        .and_then(|value| value.as_bool())
+        .unwrap_or_default();
     if public != (permission == Permission::Anonymous) {
         return Err(fault("is public without being anonymous, or the other way round"));
     }
@@ -89,7 +90,10 @@ mod tests {
         assert_eq!(get("/airunner.ca.v1.EnrollmentService/Enroll").permission, Permission::Anonymous);
         assert!(get("/airunner.ca.v1.CertificateService/GetTrustBundle").public);
         let suspend = get("/airunner.principal.v1.PrincipalService/SuspendPrincipal");
-        assert_eq!(suspend, Method { permission: Permission::PrincipalsManage, public: false, streaming: false });
+        assert_eq!(
+            suspend,
+            Method { permission: Permission::PrincipalsManage, public: false, streaming: false }
+        );
         assert!(methods.get("/airunner.principal.v1.PrincipalService/Nothing").is_none());
     }
 }

@@ -95,27 +95,68 @@ impl Metrics {
         let auth = Family::default();
         registry.register("mtls_auth", "Connections, by how their authentication ended", auth.clone());
         let cache_hits = Family::default();
-        registry.register("mtls_cache_hits", "Requests served by a connection's identity, by type", cache_hits.clone());
+        registry.register(
+            "mtls_cache_hits",
+            "Requests served by a connection's identity, by type",
+            cache_hits.clone(),
+        );
         let requests = Family::default();
-        registry.register("airunner_requests", "Requests, by method and gRPC code or HTTP status", requests.clone());
-        let latency = Latency::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 18)));
-        registry.register("airunner_request_seconds", "How long requests took, streams included", latency.clone());
+        registry.register(
+            "airunner_requests",
+            "Requests, by method and gRPC code or HTTP status",
+            requests.clone(),
+        );
+        let latency =
+            Latency::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 18)));
+        registry.register(
+            "airunner_request_seconds",
+            "How long requests took, streams included",
+            latency.clone(),
+        );
         let rate_limited = Counter::default();
-        registry.register("airunner_rate_limited", "Requests refused for coming too fast", rate_limited.clone());
+        registry.register(
+            "airunner_rate_limited",
+            "Requests refused for coming too fast",
+            rate_limited.clone(),
+        );
         let handshakes_refused = Counter::default();
-        registry.register("airunner_connections_refused", "Connections that ended in their handshake", handshakes_refused.clone());
+        registry.register(
+            "airunner_connections_refused",
+            "Connections that ended in their handshake",
+            handshakes_refused.clone(),
+        );
         let live = Gauge::default();
-        registry.register("airunner_live_connections", "Authenticated connections that are open", live.clone());
+        registry.register(
+            "airunner_live_connections",
+            "Authenticated connections that are open",
+            live.clone(),
+        );
         let denied_principals = Gauge::default();
-        registry.register("airunner_denied_principals", "Principals suspended or deleted, as this server knows", denied_principals.clone());
+        registry.register(
+            "airunner_denied_principals",
+            "Principals suspended or deleted, as this server knows",
+            denied_principals.clone(),
+        );
         let revoked = Gauge::default();
-        registry.register("airunner_revoked_certificates", "Unexpired revoked certificates, as this server knows", revoked.clone());
+        registry.register(
+            "airunner_revoked_certificates",
+            "Unexpired revoked certificates, as this server knows",
+            revoked.clone(),
+        );
         let jobs = Family::default();
         registry.register("airunner_jobs", "Jobs, by state", jobs.clone());
         let expiry = Family::default();
-        registry.register("cert_expiry_days", "Days until a certificate expires, the nearest 1,000", expiry.clone());
+        registry.register(
+            "cert_expiry_days",
+            "Days until a certificate expires, the nearest 1,000",
+            expiry.clone(),
+        );
         let issuer_expiry = Family::default();
-        registry.register("airunner_issuer_expiry_days", "Days until an issuer expires", issuer_expiry.clone());
+        registry.register(
+            "airunner_issuer_expiry_days",
+            "Days until an issuer expires",
+            issuer_expiry.clone(),
+        );
         let totals = totals(&mut registry);
         Self {
             registry: Mutex::new(registry),
@@ -181,12 +222,16 @@ impl Metrics {
         let counts = app.stores().jobs.count_jobs().await?;
         for state in airunner_core::JobState::ALL {
             let count = counts.get(state).copied().unwrap_or(0);
-            self.jobs.get_or_create(&State { state: state.as_str() }).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.jobs
+                .get_or_create(&State { state: state.as_str() })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.expiry.clear();
         for certificate in app.stores().certificates.nearest_expiries(now, NEAREST).await? {
-            let labels =
-                Expiry { principal_id: certificate.principal_id.to_string(), serial: certificate.serial.to_string() };
+            let labels = Expiry {
+                principal_id: certificate.principal_id.to_string(),
+                serial: certificate.serial.to_string(),
+            };
             self.expiry.get_or_create(&labels).set(days(now, certificate.expires_at));
         }
         self.issuer_expiry.clear();
@@ -203,11 +248,19 @@ impl Metrics {
 
 fn totals(registry: &mut Registry) -> Vec<(Counter, fn(&App) -> u64)> {
     let all: [(&str, &str, fn(&App) -> u64); 7] = [
-        ("airunner_forged", "Well-signed certificates that the registry does not know", |app| app.counters().forged.load(Relaxed)),
-        ("airunner_lineage_forks", "Renewals refused because the lineage was forked", |app| app.counters().forked.load(Relaxed)),
-        ("airunner_certificates_issued", "Certificates issued to admins' requests", |app| app.counters().issued.load(Relaxed)),
+        ("airunner_forged", "Well-signed certificates that the registry does not know", |app| {
+            app.counters().forged.load(Relaxed)
+        }),
+        ("airunner_lineage_forks", "Renewals refused because the lineage was forked", |app| {
+            app.counters().forked.load(Relaxed)
+        }),
+        ("airunner_certificates_issued", "Certificates issued to admins' requests", |app| {
+            app.counters().issued.load(Relaxed)
+        }),
         ("airunner_certificates_renewed", "Certificates renewed", |app| app.counters().renewed.load(Relaxed)),
-        ("airunner_certificates_enrolled", "Certificates issued for enrolment tokens", |app| app.counters().enrolled.load(Relaxed)),
+        ("airunner_certificates_enrolled", "Certificates issued for enrolment tokens", |app| {
+            app.counters().enrolled.load(Relaxed)
+        }),
         ("airunner_certificates_revoked", "Certificates revoked", |app| app.counters().revoked.load(Relaxed)),
         ("airunner_leases_expired", "Leases that ran out", |app| app.counters().leases_expired.load(Relaxed)),
     ];
@@ -220,7 +273,10 @@ fn totals(registry: &mut Registry) -> Vec<(Counter, fn(&App) -> u64)> {
         .collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "days of a certificate's life are far below 2^52 milliseconds")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "days of a certificate's life are far below 2^52 milliseconds"
+)]
 fn days(now: Timestamp, then: Timestamp) -> f64 {
     (then.as_millis() - now.as_millis()) as f64 / 86_400_000.0
 }

@@ -83,7 +83,12 @@ impl Router {
     ///
     /// # Errors
     /// None.
-    pub async fn handle<B>(&self, door: &Door, address: &str, request: Request<B>) -> Result<Response<Guarded>, Infallible>
+    pub async fn handle<B>(
+        &self,
+        door: &Door,
+        address: &str,
+        request: Request<B>,
+    ) -> Result<Response<Guarded>, Infallible>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<airunner_core::BoxError>,
@@ -92,7 +97,9 @@ impl Router {
         let is_grpc = is_grpc(&request);
         match self.admit(door, address, &log.id, &request) {
             Ok((method, caller)) => Ok(self.pass(method, caller, log, address, request).await),
-            Err(error) if is_grpc && error.label() != Label::CrossSite => Ok(Guarded::refusal(log, grpc_refusal(&error, &request))),
+            Err(error) if is_grpc && error.label() != Label::CrossSite => {
+                Ok(Guarded::refusal(log, grpc_refusal(&error, &request)))
+            }
             Err(error) => Ok(Guarded::refusal(log, http_refusal(&error))),
         }
     }
@@ -102,17 +109,26 @@ impl Router {
     }
 
     /// Everything that stands before the handler. Returns who may pass.
-    fn admit<B>(&self, door: &Door, address: &str, id: &Arc<str>, request: &Request<B>) -> Result<(Method, Option<Caller>)> {
+    fn admit<B>(
+        &self,
+        door: &Door,
+        address: &str,
+        id: &Arc<str>,
+        request: &Request<B>,
+    ) -> Result<(Method, Option<Caller>)> {
         self.parts.names.check(request)?;
         let caller = self.authenticate(door, id)?;
         self.parts.rates.check(door, address, caller.as_ref())?;
         let path = request.uri().path();
-        let method = self.parts.methods.get(path).filter(|method| method.public || !matches!(door, Door::Public));
+        let method =
+            self.parts.methods.get(path).filter(|method| method.public || !matches!(door, Door::Public));
         let method = method.ok_or_else(|| {
             Error::new(Label::UnknownMethod, format!("there is nothing at {path} on this listener"))
         })?;
         if !method.public {
-            let caller = caller.as_ref().ok_or_else(|| Error::new(Label::NoCertificate, "this call needs a certificate"))?;
+            let caller = caller
+                .as_ref()
+                .ok_or_else(|| Error::new(Label::NoCertificate, "this call needs a certificate"))?;
             caller.require(method.permission)?;
         }
         check_form(request)?;
@@ -153,7 +169,8 @@ impl Router {
         let routes = self.parts.routes.clone();
         let answer = routes.oneshot(request.map(axum::body::Body::new)).await;
         let response = answer.unwrap_or_else(|never| match never {});
-        let watch = method.streaming.then(|| guard::watch(standing, self.parts.stale.clone(), log.id.clone()));
+        let watch =
+            method.streaming.then(|| guard::watch(standing, self.parts.stale.clone(), log.id.clone()));
         Guarded::answer(log, response, watch)
     }
 }
@@ -190,8 +207,10 @@ fn http_refusal(error: &Error) -> Response<Body> {
         Some("content-type") => code = StatusCode::UNSUPPORTED_MEDIA_TYPE,
         _ => {}
     }
-    let body = serde_json::json!({ "error": { "label": error.label().as_str(), "message": error.message() } });
-    let mut response = Response::new(Body::new(http_body_util::Full::new(bytes::Bytes::from(body.to_string()))));
+    let body =
+        serde_json::json!({ "error": { "label": error.label().as_str(), "message": error.message() } });
+    let mut response =
+        Response::new(Body::new(http_body_util::Full::new(bytes::Bytes::from(body.to_string()))));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));

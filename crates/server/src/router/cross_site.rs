@@ -33,7 +33,8 @@ impl OwnNames {
     pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<()> {
         self.check_origin(request.headers())?;
         let authority = request.uri().authority().map(|authority| authority.as_str());
-        let host = authority.or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
+        let host =
+            authority.or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
         // HTTP/1.1 without Host never gets here; with neither there is no name that could be another's.
         if host.is_none_or(|host| self.is_own(host)) {
             return Ok(());

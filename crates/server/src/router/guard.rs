@@ -11,7 +11,7 @@ use airunner_app::authn::{Caller, Standing};
 use airunner_core::{Clock, Error, Label, Monotonic};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
 use super::RouterParts;
@@ -47,7 +47,7 @@ pub(super) fn watch(
 }
 
 /// One request, from its head to the end of its answer.
-pub struct RequestLog {
+pub(super) struct RequestLog {
     pub(super) id: Arc<str>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -115,7 +115,11 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn answer(mut log: RequestLog, response: Response<axum::body::Body>, watch: Option<Watch>) -> Response<Self> {
+    pub(super) fn answer(
+        mut log: RequestLog,
+        response: Response<axum::body::Body>,
+        watch: Option<Watch>,
+    ) -> Response<Self> {
         log.note_headers(response.headers());
         if !response.status().is_success() {
             log.outcome = response.status().as_u16().to_string();
@@ -149,7 +153,10 @@ impl http_body::Body for Guarded {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(watch) = &mut self.watch
             && let Poll::Ready(status) = watch.as_mut().poll(cx)
         {

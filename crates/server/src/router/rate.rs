@@ -83,7 +83,11 @@ impl Rates {
 
 const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
-fn take<K: Clone + Eq + std::hash::Hash>(limiter: &DefaultKeyedRateLimiter<K>, key: &K, whose: &str) -> Result<()> {
+fn take<K: Clone + Eq + std::hash::Hash>(
+    limiter: &DefaultKeyedRateLimiter<K>,
+    key: &K,
+    whose: &str,
+) -> Result<()> {
     limiter.check_key(key).map_err(|_| {
         Error::new(Label::RateLimited, format!("too many requests from {whose}: slow down"))
             .with_retry_after(Duration::from_secs(1))
