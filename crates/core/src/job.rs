@@ -140,6 +140,8 @@ pub struct Job {
     pub owner: PrincipalId,
     /// How its streams are connected.
     pub process_type: ProcessType,
+    /// Whether its standard input is connected; without it, it is empty.
+    pub stdin: bool,
     /// How long it may run; none is without limit.
     pub timeout: Option<Duration>,
     /// Attempts at most (those that were handed back don't count).
@@ -248,6 +250,17 @@ pub struct LeaseExtension {
     pub attempt: u32,
 }
 
+/// A piece of a job's standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobInput {
+    /// Its place, from 1.
+    pub n: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Whether no more follows.
+    pub end: bool,
+}
+
 /// What a worker or a watcher must know of a running job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobControl {
@@ -322,6 +335,13 @@ pub trait JobStore: Send + Sync {
     /// Asks for a job to be stopped: a waiting one is cancelled at once, a running one gets the request (a later
     /// one replaces it), an ended one is `job-ended`.
     async fn cancel_job(&self, id: &JobId, cancellation: Cancellation, audit: AuditEntry) -> Result<Job>;
+
+    /// Appends to the standard input of a job that has not ended (`job-ended`), numbered from 1. What waits of one job
+    /// is at most 1 MiB (`limit-reached`). After a piece with `end` nothing more is taken (`job-ended`).
+    async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()>;
+
+    /// Up to `limit` pieces of standard input after number `after`, in order. Each attempt reads them from the start.
+    async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>>;
 
     /// Takes back every lease of `holder`, at most `limit`; the jobs wait again or fail by their attempts.
     async fn end_leases_of(&self, holder: &PrincipalId, now: Timestamp, limit: u32) -> Result<Vec<Job>>;

@@ -39,7 +39,7 @@ pub use id::{
 };
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{
-    AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobState, JobStore,
+    AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobInput, JobState, JobStore,
     Lease, LeaseExtension, LeaseRequest, ProcessType, Repository,
 };
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
