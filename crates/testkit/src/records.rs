@@ -1,6 +1,10 @@
 //! Records with sane defaults, for tests that care about one field of many: take one and change that field.
 
-#![expect(clippy::expect_used, reason = "a test that names what can't exist fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test that names what can't exist fails by panicking"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -152,6 +156,7 @@ pub fn job(owner: &str, now: Timestamp, random: &dyn SecureRandom) -> Job {
         repository: None,
         owner: id(owner),
         process_type: ProcessType::Pipe,
+        stdin: false,
         timeout: None,
         max_attempts: Job::DEFAULT_MAX_ATTEMPTS,
         retry_on_exit: false,
