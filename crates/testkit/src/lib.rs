@@ -1,1 +1,6 @@
 //! Test PKI, fake clock, seeded randomness, and the conformance suites of stores and signers.
+
+pub mod clock;
+pub mod conformance;
+pub mod random;
+pub mod records;
