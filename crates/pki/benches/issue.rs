@@ -9,7 +9,7 @@ use std::{
 
 use airunner_core::{KeyAlgorithm, PrincipalType, Profile, Serial, Timestamp};
 use airunner_pki::{
-    AcceptedKeys, CaParams, IssuerCertificate, LeafParams, OidArc, PrivateKey, Prepared, SignedCertificate,
+    AcceptedKeys, CaParams, IssuerCertificate, LeafParams, OidArc, Prepared, PrivateKey, SignedCertificate,
     SubjectPublicKey, create_csr, parse_certificate, prepare_leaf, prepare_single, verify_csr,
 };
 use criterion::{Criterion, criterion_group, criterion_main};

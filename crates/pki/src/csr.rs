@@ -3,7 +3,9 @@
 
 use airunner_core::{Error, KeyAlgorithm, Label, Result};
 use rcgen::{CertificateParams, DistinguishedName, PublicKeyData, SignatureAlgorithm, SigningKey};
-use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer as _, x509::X509Version};
+use x509_parser::{
+    certification_request::X509CertificationRequest, prelude::FromDer as _, x509::X509Version,
+};
 
 use crate::{PrivateKey, SubjectPublicKey, pem, public_key::Digest};
 
@@ -70,7 +72,9 @@ impl VerifiedCsr {
 /// the key's type; `csr-signature` if the signature does not verify or is not by SHA-256, SHA-384 or SHA-512.
 pub fn verify_csr(bytes: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> {
     if bytes.len() > MAX_LEN {
-        return Err(Error::new(Label::TooLarge, format!("a CSR has at most {MAX_LEN} bytes")).with_field("csr"));
+        return Err(
+            Error::new(Label::TooLarge, format!("a CSR has at most {MAX_LEN} bytes")).with_field("csr")
+        );
     }
     // A DER request holds a byte that no text has in its first length already.
     match std::str::from_utf8(bytes) {
@@ -101,7 +105,8 @@ fn verify_der(der: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> {
     if info.version != X509Version::V1 {
         return Err(malformed("its version is not 1 (RFC 2986 section 4.1)"));
     }
-    let public_key = SubjectPublicKey::recognize(info.subject_pki.raw).map_err(|error| error.with_field("csr"))?;
+    let public_key =
+        SubjectPublicKey::recognize(info.subject_pki.raw).map_err(|error| error.with_field("csr"))?;
     let algorithm = public_key.algorithm();
     if !accepted.contains(algorithm) {
         let names: Vec<_> = accepted.0.iter().map(|accepted| accepted.as_str()).collect();
@@ -115,7 +120,9 @@ fn verify_der(der: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> {
     if signature.unused_bits != 0 || !public_key.verify_with(digest, info.raw, &signature.data) {
         // Only now is it worth the time to tell a bad key from a bad signature.
         SubjectPublicKey::from_spki(public_key.spki()).map_err(|error| error.with_field("csr"))?;
-        return Err(unproven("its signature does not verify under its own key: sign it with the key that it names"));
+        return Err(unproven(
+            "its signature does not verify under its own key: sign it with the key that it names",
+        ));
     }
     Ok(VerifiedCsr { public_key })
 }

@@ -3,10 +3,13 @@
 
 use std::{cell::RefCell, net::IpAddr};
 
-use airunner_core::{DnsName, Error, KeyAlgorithm, PrincipalId, PrincipalType, Profile, Result, Serial, Timestamp};
+use airunner_core::{
+    DnsName, Error, KeyAlgorithm, PrincipalId, PrincipalType, Profile, Result, Serial, Timestamp,
+};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    SigningKey,
 };
 use time::OffsetDateTime;
 

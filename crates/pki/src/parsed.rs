@@ -67,7 +67,12 @@ pub fn parse_certificate(der: &[u8], arc: &OidArc) -> Result<ParsedCertificate> 
         fingerprint: Fingerprint::from_bytes(sha256(der)),
         authority_key_id: None,
         subject_dn: name::text(&certificate.subject),
-        common_name: certificate.subject.iter_common_name().next().and_then(|cn| cn.as_str().ok()).map(str::to_owned),
+        common_name: certificate
+            .subject
+            .iter_common_name()
+            .next()
+            .and_then(|cn| cn.as_str().ok())
+            .map(str::to_owned),
         public_key: SubjectPublicKey::recognize(certificate.subject_pki.raw)?,
         principal: principal(&certificate, arc)?,
         not_before: timestamp(certificate.validity.not_before),
@@ -78,13 +83,19 @@ pub fn parse_certificate(der: &[u8], arc: &OidArc) -> Result<ParsedCertificate> 
         uris: Vec::new(),
         emails: Vec::new(),
     };
-    if let Some(ParsedExtension::AuthorityKeyIdentifier(id)) = extension(&certificate, standard::AUTHORITY_KEY_ID)? {
+    if let Some(ParsedExtension::AuthorityKeyIdentifier(id)) =
+        extension(&certificate, standard::AUTHORITY_KEY_ID)?
+    {
         parsed.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
     }
-    if let Some(ParsedExtension::BasicConstraints(constraints)) = extension(&certificate, standard::BASIC_CONSTRAINTS)? {
+    if let Some(ParsedExtension::BasicConstraints(constraints)) =
+        extension(&certificate, standard::BASIC_CONSTRAINTS)?
+    {
         parsed.is_ca = constraints.ca;
     }
-    if let Some(ParsedExtension::SubjectAlternativeName(names)) = extension(&certificate, standard::SUBJECT_ALT_NAME)? {
+    if let Some(ParsedExtension::SubjectAlternativeName(names)) =
+        extension(&certificate, standard::SUBJECT_ALT_NAME)?
+    {
         for name in &names.general_names {
             parsed.take_name(name)?;
         }
@@ -162,8 +173,9 @@ pub(crate) fn signature_verifies(certificate: &X509Certificate<'_>, key: &Subjec
     let signature = &certificate.signature_value;
     certificate.signature_algorithm == certificate.tbs_certificate.signature
         && signature.unused_bits == 0
-        && Digest::named_by(&certificate.signature_algorithm, key.algorithm())
-            .is_some_and(|digest| key.verify_with(digest, certificate.tbs_certificate.as_ref(), &signature.data))
+        && Digest::named_by(&certificate.signature_algorithm, key.algorithm()).is_some_and(|digest| {
+            key.verify_with(digest, certificate.tbs_certificate.as_ref(), &signature.data)
+        })
 }
 
 pub(crate) fn timestamp(time: ASN1Time) -> Timestamp {
@@ -182,7 +194,10 @@ fn serial(certificate: &X509Certificate<'_>) -> Result<Serial> {
     Serial::from_bytes(raw)
 }
 
-fn principal(certificate: &X509Certificate<'_>, arc: &OidArc) -> Result<Option<(PrincipalType, PrincipalId)>> {
+fn principal(
+    certificate: &X509Certificate<'_>,
+    arc: &OidArc,
+) -> Result<Option<(PrincipalType, PrincipalId)>> {
     let principal_type = private_text(certificate, arc.principal_type())?;
     let principal_id = private_text(certificate, arc.principal_id())?;
     match (principal_type, principal_id) {
@@ -201,7 +216,9 @@ fn private_text<'a>(certificate: &'a X509Certificate<'_>, oid: &PrivateOid) -> R
     let mut found = None;
     for extension in certificate.extensions().iter().filter(|e| e.oid.as_bytes() == oid.content) {
         let text = match extension.value {
-            [0x0c, len, text @ ..] if usize::from(*len) == text.len() && *len < 0x80 => std::str::from_utf8(text).ok(),
+            [0x0c, len, text @ ..] if usize::from(*len) == text.len() && *len < 0x80 => {
+                std::str::from_utf8(text).ok()
+            }
             _ => None,
         };
         if text.is_none() || found.is_some() {

@@ -58,7 +58,9 @@ impl Block<'_> {
         let base64: Zeroizing<Vec<u8>> =
             Zeroizing::new(body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
         let decoded = BASE64.decode(&base64);
-        decoded.map(Zeroizing::new).map_err(|_| format!("the PEM block {:?} is not base64 between its lines", self.label))
+        decoded
+            .map(Zeroizing::new)
+            .map_err(|_| format!("the PEM block {:?} is not base64 between its lines", self.label))
     }
 }
 
@@ -106,7 +108,10 @@ mod tests {
         let pem = certificate_to_pem(&der);
         assert!(pem.lines().all(|line| line.len() <= 64));
         assert_eq!(certificates_from_pem(pem.as_bytes()).unwrap(), [der.clone()]);
-        assert_eq!(certificates_from_pem(format!("# root\n{pem}\r\n{pem}").as_bytes()).unwrap(), [der.clone(), der]);
+        assert_eq!(
+            certificates_from_pem(format!("# root\n{pem}\r\n{pem}").as_bytes()).unwrap(),
+            [der.clone(), der]
+        );
     }
 
     #[test]

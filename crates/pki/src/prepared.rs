@@ -31,7 +31,9 @@ impl Prepared {
         }
         let signature = signer.sign(&self.tbs).await?;
         if !has_form_of(self.issuer_key.algorithm(), &signature) {
-            return Err(Error::internal("the signer returned something else than a signature of its algorithm"));
+            return Err(Error::internal(
+                "the signer returned something else than a signature of its algorithm",
+            ));
         }
         let der = assemble(&self.tbs, signature_algorithm(self.issuer_key.algorithm()), &signature);
         Ok(SignedCertificate {

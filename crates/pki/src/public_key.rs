@@ -26,20 +26,22 @@ impl SubjectPublicKey {
     /// `key-not-accepted`, naming what the key is, for every type and encoding but those four.
     pub fn from_spki(spki: &[u8]) -> Result<Self> {
         let key = Self::recognize(spki)?;
-        ParsedPublicKey::new(verifier(key.algorithm, Digest::own(key.algorithm)), &key.spki).map_err(|_| {
-            Error::new(
-                Label::KeyNotAccepted,
-                format!("the public key is not a point of the curve {}", key.algorithm.as_str()),
-            )
-        })?;
+        ParsedPublicKey::new(verifier(key.algorithm, Digest::own(key.algorithm)), &key.spki).map_err(
+            |_| {
+                Error::new(
+                    Label::KeyNotAccepted,
+                    format!("the public key is not a point of the curve {}", key.algorithm.as_str()),
+                )
+            },
+        )?;
         Ok(key)
     }
 
     /// Like `from_spki`, but the point itself is looked at only by the first `verify_with`.
     pub(crate) fn recognize(spki: &[u8]) -> Result<Self> {
-        let known = FORMS.iter().find(|form| {
-            spki.len() == form.prefix.len() + form.key_len && spki.starts_with(form.prefix)
-        });
+        let known = FORMS
+            .iter()
+            .find(|form| spki.len() == form.prefix.len() + form.key_len && spki.starts_with(form.prefix));
         match known {
             Some(form) => Ok(Self { algorithm: form.algorithm, spki: spki.into() }),
             None => Err(foreign_key::refusal(spki)),
