@@ -150,7 +150,7 @@ impl Follower {
                     self.try_again(error.retry_after());
                 }
                 Happened::IdentityChanged => {
-                    self.next_stream = Some(self.source.clone().open(Duration::ZERO))
+                    self.next_stream = Some(self.source.clone().open(Duration::ZERO));
                 }
             }
         }
