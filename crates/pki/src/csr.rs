@@ -7,7 +7,7 @@ use x509_parser::{
     certification_request::X509CertificationRequest, prelude::FromDer as _, x509::X509Version,
 };
 
-use crate::{PrivateKey, SubjectPublicKey, pem, public_key::Digest};
+use crate::{PrivateKey, SubjectPublicKey, pem, public_key::Digest, signed::assemble};
 
 /// Bytes of a request at most, PEM or DER.
 const MAX_LEN: usize = 16 * 1024;
@@ -76,7 +76,7 @@ pub fn verify_csr(bytes: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> 
             Error::new(Label::TooLarge, format!("a CSR has at most {MAX_LEN} bytes")).with_field("csr")
         );
     }
-    // A DER request holds a byte that no text has in its first length already.
+    // The length at the head of a DER request begins with a byte that UTF-8 can't have there.
     match std::str::from_utf8(bytes) {
         Ok(text) if text.contains("-----BEGIN ") => verify_der(&decode_pem(bytes)?, accepted),
         _ => verify_der(bytes, accepted),
@@ -117,7 +117,10 @@ fn verify_der(der: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> {
         return Err(unproven("it is not signed with SHA-256, SHA-384 or SHA-512 by a key of its own type"));
     };
     let signature = &request.signature_value;
-    if signature.unused_bits != 0 || !public_key.verify_with(digest, info.raw, &signature.data) {
+    if assemble(info.raw, digest.identifier(), &signature.data) != der {
+        return Err(malformed("it is not in DER"));
+    }
+    if !public_key.verify_with(digest, info.raw, &signature.data) {
         // Only now is it worth the time to tell a bad key from a bad signature.
         SubjectPublicKey::from_spki(public_key.spki()).map_err(|error| error.with_field("csr"))?;
         return Err(unproven(

@@ -14,10 +14,10 @@ use crate::{PrivateKey, key::refuse, pem};
 
 /// PBKDF2 rounds of the files we write (OWASP Password Storage Cheat Sheet: 600,000 for HMAC-SHA-256).
 const ITERATIONS: u32 = 600_000;
-/// PBKDF2 rounds of the files we read, at most: some 10 seconds.
-const MAX_ITERATIONS: u32 = 20_000_000;
+/// PBKDF2 rounds of the files we read, at most: a few seconds.
+const MAX_ITERATIONS: u32 = 8_000_000;
 /// Bytes that scrypt may want, at most: as OpenSSL makes them (N = 16384, r = 8), it is 16 MiB.
-const MAX_SCRYPT_MEMORY: u64 = 256 << 20;
+const MAX_SCRYPT_MEMORY: u64 = 64 << 20;
 
 /// Opens the text of a key file.
 pub(crate) fn open(text: &[u8], passphrase: Option<&Secret>) -> Result<PrivateKey> {

@@ -262,3 +262,6 @@ fn is_ip(ip: IpAddr, bytes: &[u8]) -> bool {
         IpAddr::V6(ip) => ip.octets() == bytes,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ impl OidArc {
         &self.principal_id
     }
 
-    fn under(components: Vec<u64>) -> Self {
+    fn under(components: &[u64]) -> Self {
         let text = components.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
         let child = |last: u64| {
             let components: Vec<u64> = components.iter().copied().chain([last]).collect();
@@ -43,7 +43,7 @@ impl OidArc {
 impl Default for OidArc {
     /// `1.3.6.1.4.1.99999.1`.
     fn default() -> Self {
-        Self::under(vec![1, 3, 6, 1, 4, 1, 99_999, 1])
+        Self::under(&[1, 3, 6, 1, 4, 1, 99_999, 1])
     }
 }
 
@@ -62,7 +62,7 @@ impl FromStr for OidArc {
         let rooted = |c: &Vec<u64>| c[0] < 2 && c[1] < 40 || c[0] == 2;
         match components {
             Some(components) if (2..=20).contains(&components.len()) && rooted(&components) => {
-                Ok(Self::under(components))
+                Ok(Self::under(&components))
             }
             _ => Err(Error::invalid(
                 "oid_arc",

@@ -16,6 +16,7 @@ use crate::{
     oid::{PrivateOid, standard},
     public_key::Digest,
     sha256,
+    signed::assemble,
 };
 
 /// Bytes of a certificate at most.
@@ -106,7 +107,7 @@ pub fn parse_certificate(der: &[u8], arc: &OidArc) -> Result<ParsedCertificate> 
 impl ParsedCertificate {
     fn take_name(&mut self, name: &GeneralName<'_>) -> Result<()> {
         match name {
-            GeneralName::DNSName(dns) => self.dns_names.push(dns.parse()?),
+            GeneralName::DNSName(dns) => self.dns_names.push(dns.parse().map_err(of_certificate)?),
             GeneralName::IPAddress(bytes) => self.ip_addresses.push(ip_address(bytes)?),
             GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
             GeneralName::RFC822Name(email) => self.emails.push((*email).to_owned()),
@@ -168,14 +169,15 @@ pub(crate) fn extension<'a, 'c>(
 }
 
 /// Whether `key` made the certificate's signature, with an algorithm that both of its places name (RFC 5280
-/// section 4.1.1.2).
+/// section 4.1.1.2), in DER: whoever could change a byte of the frame would change the fingerprint.
 pub(crate) fn signature_verifies(certificate: &X509Certificate<'_>, key: &SubjectPublicKey) -> bool {
-    let signature = &certificate.signature_value;
-    certificate.signature_algorithm == certificate.tbs_certificate.signature
-        && signature.unused_bits == 0
-        && Digest::named_by(&certificate.signature_algorithm, key.algorithm()).is_some_and(|digest| {
-            key.verify_with(digest, certificate.tbs_certificate.as_ref(), &signature.data)
-        })
+    let (tbs, signature) = (&certificate.tbs_certificate, &certificate.signature_value);
+    let Some(digest) = Digest::named_by(&certificate.signature_algorithm, key.algorithm()) else {
+        return false;
+    };
+    certificate.signature_algorithm == tbs.signature
+        && assemble(tbs.as_ref(), digest.identifier(), &signature.data) == certificate.as_raw()
+        && key.verify_with(digest, tbs.as_ref(), &signature.data)
 }
 
 pub(crate) fn timestamp(time: ASN1Time) -> Timestamp {
@@ -186,12 +188,17 @@ fn malformed(what: &str) -> Error {
     Error::invalid("certificate", format!("the certificate can't be read: {what}"))
 }
 
+/// What is wrong with a name in the certificate is wrong with the certificate.
+fn of_certificate(error: Error) -> Error {
+    error.with_field("certificate")
+}
+
 fn serial(certificate: &X509Certificate<'_>) -> Result<Serial> {
     let raw = certificate.raw_serial();
     if raw.first().is_some_and(|byte| byte & 0x80 != 0) {
         return Err(malformed("its serial number is negative"));
     }
-    Serial::from_bytes(raw)
+    Serial::from_bytes(raw).map_err(of_certificate)
 }
 
 fn principal(
@@ -205,7 +212,7 @@ fn principal(
         (Some(principal_type), Some(principal_id)) => {
             let known = PrincipalType::ALL.iter().find(|known| known.as_str() == principal_type);
             let Some(known) = known else { return Err(malformed("it names no known principal type")) };
-            Ok(Some((*known, principal_id.parse()?)))
+            Ok(Some((*known, principal_id.parse().map_err(of_certificate)?)))
         }
         _ => Err(malformed("it has one of the two extensions that name its principal, not both")),
     }

@@ -107,7 +107,7 @@ mod tests {
         let der: Vec<u8> = (0..=255).collect();
         let pem = certificate_to_pem(&der);
         assert!(pem.lines().all(|line| line.len() <= 64));
-        assert_eq!(certificates_from_pem(pem.as_bytes()).unwrap(), [der.clone()]);
+        assert_eq!(certificates_from_pem(pem.as_bytes()).unwrap(), std::slice::from_ref(&der));
         assert_eq!(
             certificates_from_pem(format!("# root\n{pem}\r\n{pem}").as_bytes()).unwrap(),
             [der.clone(), der]
