@@ -1,0 +1,362 @@
+//! The intents on jobs. How a job moves from state to state is in `transition.rs`.
+
+use std::collections::{BTreeMap, HashSet};
+
+use airunner_core::{
+    AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, Job, JobControl,
+    JobFilter, JobId, JobInput, JobState, JobStore, Label, Lease, LeaseExtension, LeaseRequest, Page,
+    PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp,
+};
+use async_trait::async_trait;
+
+use crate::{
+    engine::{Engine, Ports},
+    issuance::active,
+    paging::Tokens,
+    principal::not_active,
+    request,
+    rows::Rows,
+    server::{GRACE, check_fencing},
+    transition::{begin_attempt, cancel_waiting, end_attempt, end_event},
+};
+
+/// Jobs that one call writes or asks for, at most.
+const MAX_BATCH: usize = 1_000;
+
+/// Bytes of standard input that are kept of one job, at most.
+const MAX_INPUT: u64 = 1024 * 1024;
+
+const TOKENS: Tokens = Tokens('j');
+
+#[async_trait]
+impl<E: Engine> JobStore for Ports<E> {
+    async fn enqueue_jobs(
+        &self,
+        jobs: Vec<Job>,
+        request: Option<RequestKey>,
+        audit: AuditEntry,
+    ) -> Result<Enqueued> {
+        self.write(move |rows| enqueue(rows, &jobs, request.as_ref(), &audit)).await
+    }
+
+    async fn lease_jobs(&self, request: &LeaseRequest) -> Result<Vec<Job>> {
+        let request = request.clone();
+        self.write(move |rows| lease(rows, &request)).await
+    }
+
+    async fn extend_leases(
+        &self,
+        holder: &PrincipalId,
+        leases: &[LeaseExtension],
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<Vec<Result<JobControl>>> {
+        check_batch(leases.len())?;
+        let (holder, leases) = (holder.clone(), leases.to_vec());
+        self.write(move |rows| {
+            let extend = |lease: &LeaseExtension| extend(rows, &holder, *lease, now, deadline);
+            each(leases.iter().map(extend))
+        })
+        .await
+    }
+
+    async fn complete_jobs(
+        &self,
+        holder: &PrincipalId,
+        completions: &[Completion],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Job>>> {
+        check_batch(completions.len())?;
+        let (holder, completions) = (holder.clone(), completions.to_vec());
+        self.write(move |rows| each(completions.into_iter().map(|one| complete(rows, &holder, one, now))))
+            .await
+    }
+
+    async fn cancel_job(&self, id: &JobId, cancellation: Cancellation, audit: AuditEntry) -> Result<Job> {
+        let id = *id;
+        self.write(move |rows| cancel(rows, &id, cancellation, &audit)).await
+    }
+
+    async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()> {
+        let id = *id;
+        self.write(move |rows| write_input(rows, &id, bytes, end, &audit)).await
+    }
+
+    async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
+        let id = *id;
+        self.read(move |rows| rows.inputs_after(&id, after, limit.min(PageRequest::MAX_SIZE))).await
+    }
+
+    async fn end_leases_of(&self, holder: &PrincipalId, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let holder = holder.clone();
+        self.write(move |rows| {
+            let jobs = rows.held_jobs(&holder, limit)?;
+            take_back(rows, jobs, &AttemptOutcome::HolderDenied, now)
+        })
+        .await
+    }
+
+    async fn expire_leases(&self, now: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<Job>> {
+        self.write(move |rows| {
+            check_fencing(rows, fencing)?;
+            let jobs = rows.lapsed_jobs(now.minus(GRACE), limit)?;
+            take_back(rows, jobs, &AttemptOutcome::LeaseExpired, now)
+        })
+        .await
+    }
+
+    async fn get_job(&self, id: &JobId) -> Result<Option<Job>> {
+        let id = *id;
+        self.read(move |rows| rows.job(&id)).await
+    }
+
+    async fn list_jobs(&self, filter: &JobFilter, page: &PageRequest) -> Result<Page<Job>> {
+        let (filter, page) = (filter.clone(), page.clone());
+        self.read(move |rows| list(rows, &filter, &page)).await
+    }
+
+    async fn job_controls(&self, ids: &[JobId]) -> Result<Vec<JobControl>> {
+        check_batch(ids.len())?;
+        let ids = ids.to_vec();
+        self.read(move |rows| ids.iter().filter_map(|id| rows.job_control(id).transpose()).collect()).await
+    }
+
+    async fn next_visible(&self, queues: &[QueueName]) -> Result<Option<Timestamp>> {
+        let queues = queues.to_vec();
+        self.read(move |rows| {
+            let times = queues.iter().filter_map(|queue| rows.next_visible(queue).transpose());
+            Ok(times.collect::<Result<Vec<_>>>()?.into_iter().min())
+        })
+        .await
+    }
+
+    async fn count_jobs(&self) -> Result<BTreeMap<JobState, u64>> {
+        let counts = self.read(|rows| rows.count_jobs()).await?;
+        let mut all: BTreeMap<_, _> = JobState::ALL.iter().map(|state| (*state, 0)).collect();
+        all.extend(counts);
+        Ok(all)
+    }
+}
+
+fn check_batch(len: usize) -> Result<()> {
+    if len <= MAX_BATCH {
+        return Ok(());
+    }
+    Err(Error::new(Label::TooLarge, format!("name at most {MAX_BATCH} jobs in one call")))
+}
+
+/// The results of the parts of a batch: a refusal stands for its part alone, our own failure for all.
+fn each<T>(parts: impl Iterator<Item = Result<T>>) -> Result<Vec<Result<T>>> {
+    parts
+        .map(|part| match part {
+            Err(error) if !matches!(error.label(), Label::LeaseLost | Label::InvalidArgument) => Err(error),
+            part => Ok(part),
+        })
+        .collect()
+}
+
+fn enqueue(
+    rows: &mut dyn Rows,
+    jobs: &[Job],
+    request: Option<&RequestKey>,
+    audit: &AuditEntry,
+) -> Result<Enqueued> {
+    check_batch(jobs.len())?;
+    if let Some(earlier) = request::earlier(rows, request, audit.at)? {
+        let ids = earlier.split(' ').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_>>()?;
+        return Ok(Enqueued { ids, replayed: true });
+    }
+    check_new(rows, jobs)?;
+    for job in jobs {
+        rows.insert_job(job)?;
+    }
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    request::keep(
+        rows,
+        request,
+        || ids.iter().map(JobId::to_string).collect::<Vec<_>>().join(" "),
+        audit.at,
+    )?;
+    rows.insert_audit(audit)?;
+    Ok(Enqueued { ids, replayed: false })
+}
+
+fn check_new(rows: &dyn Rows, jobs: &[Job]) -> Result<()> {
+    let mut owners = HashSet::new();
+    let mut ids = HashSet::new();
+    let mut alike: BTreeMap<_, bool> = BTreeMap::new();
+    for job in jobs {
+        if owners.insert(job.owner.folded()) {
+            active(rows, &job.owner)?;
+        }
+        if !ids.insert(job.id) || rows.job_control(&job.id)?.is_some() {
+            return Err(Error::new(
+                Label::AlreadyExists,
+                format!("there is a job {}: draw another id", job.id),
+            ));
+        }
+        let known = rows.jobs_alike(job)?;
+        let before = alike.insert((job.owner.folded(), &job.command, &job.args), job.unique);
+        let any = known.any || before.is_some();
+        let unique = known.unique || before == Some(true);
+        if unique || (job.unique && any) {
+            return Err(Error::new(
+                Label::JobNotUnique,
+                format!("a job of {} with this command and these arguments waits or runs", job.owner),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn lease(rows: &mut dyn Rows, request: &LeaseRequest) -> Result<Vec<Job>> {
+    match rows.standing(&request.holder)?.map(|standing| standing.status) {
+        Some(PrincipalStatus::Active) => {}
+        status => return Err(not_active(&request.holder, status.unwrap_or(PrincipalStatus::Deleted))),
+    }
+    let max = request.max.min(PageRequest::MAX_SIZE);
+    let mut leased: Vec<Job> = Vec::new();
+    for queue in &request.queues {
+        let left = max.saturating_sub(u32::try_from(leased.len()).unwrap_or(u32::MAX));
+        if left == 0 {
+            break;
+        }
+        for job in rows.waiting_jobs(queue, request.now, left)? {
+            let job = begin_attempt(&job, &request.holder, request.deadline);
+            rows.update_job(&job)?;
+            leased.push(job);
+        }
+    }
+    Ok(leased)
+}
+
+fn extend(
+    rows: &mut dyn Rows,
+    holder: &PrincipalId,
+    lease: LeaseExtension,
+    now: Timestamp,
+    deadline: Timestamp,
+) -> Result<JobControl> {
+    let mut job = held(rows, holder, lease.job_id, lease.attempt, now)?;
+    let until = job.lease.as_ref().map_or(deadline, |lease| lease.deadline.max(deadline));
+    job.lease = Some(Lease { holder: holder.clone(), deadline: until });
+    rows.update_job(&job)?;
+    Ok(control(&job))
+}
+
+fn complete(
+    rows: &mut dyn Rows,
+    holder: &PrincipalId,
+    completion: Completion,
+    now: Timestamp,
+) -> Result<Job> {
+    if matches!(completion.outcome, AttemptOutcome::LeaseExpired | AttemptOutcome::HolderDenied) {
+        return Err(Error::invalid("outcome", "a worker can't say this of a lease that it holds"));
+    }
+    let job = held(rows, holder, completion.job_id, completion.attempt, now)?;
+    end(rows, &job, completion.outcome, now)
+}
+
+fn take_back(
+    rows: &mut dyn Rows,
+    jobs: Vec<Job>,
+    outcome: &AttemptOutcome,
+    now: Timestamp,
+) -> Result<Vec<Job>> {
+    jobs.into_iter().map(|job| end(rows, &job, outcome.clone(), now)).collect()
+}
+
+fn end(rows: &mut dyn Rows, job: &Job, outcome: AttemptOutcome, now: Timestamp) -> Result<Job> {
+    let after = end_attempt(job, &outcome, now);
+    rows.update_job(&after)?;
+    forget_input(rows, &after)?;
+    rows.insert_event(&job.id, &end_event(&after, outcome, now))?;
+    Ok(after)
+}
+
+fn cancel(rows: &mut dyn Rows, id: &JobId, cancellation: Cancellation, audit: &AuditEntry) -> Result<Job> {
+    let job = rows.job(id)?.ok_or_else(|| Error::not_found("job", id))?;
+    let now = cancellation.at;
+    let after = match job.state {
+        JobState::Scheduled => cancel_waiting(&job, cancellation),
+        JobState::Running => Job { cancellation: Some(cancellation), ..job },
+        state => return Err(Error::new(Label::JobEnded, format!("the job has ended: it is {state}"))),
+    };
+    rows.update_job(&after)?;
+    forget_input(rows, &after)?;
+    if after.state.has_ended() {
+        // A job that waits for another attempt has the event of its last one at this place; that one stays.
+        rows.insert_event(id, &end_event(&after, AttemptOutcome::Cancelled(None), now))?;
+    }
+    rows.insert_audit(audit)?;
+    Ok(after)
+}
+
+/// Standard input is there to be read by another attempt; after the last one nobody reads it.
+fn forget_input(rows: &mut dyn Rows, job: &Job) -> Result<()> {
+    if job.stdin && job.state.has_ended() { rows.delete_inputs(&job.id) } else { Ok(()) }
+}
+
+fn write_input(rows: &mut dyn Rows, id: &JobId, bytes: Vec<u8>, end: bool, audit: &AuditEntry) -> Result<()> {
+    let job = rows.job_control(id)?.ok_or_else(|| Error::not_found("job", id))?;
+    if job.state.has_ended() {
+        return Err(Error::new(Label::JobEnded, format!("the job has ended: it is {}", job.state)));
+    }
+    let written = rows.input_written(id)?;
+    if written.end {
+        return Err(Error::new(
+            Label::JobEnded,
+            "the job's standard input was closed: nothing more is taken",
+        ));
+    }
+    if written.bytes + bytes.len() as u64 > MAX_INPUT {
+        return Err(Error::new(
+            Label::LimitReached,
+            "a job takes at most 1 MiB of standard input: let it fetch what is larger",
+        ));
+    }
+    if end || !bytes.is_empty() {
+        rows.insert_input(id, &JobInput { n: written.last + 1, bytes, end })?;
+    }
+    rows.insert_audit(audit)
+}
+
+fn list(rows: &dyn Rows, filter: &JobFilter, page: &PageRequest) -> Result<Page<Job>> {
+    let after = TOKENS.read(page, |text| text.parse().ok())?;
+    let wanted = |job: &Job| is_wanted(filter, job);
+    TOKENS.collect(page, wanted, i64::to_string, |visit| rows.scan_jobs(filter, after, visit))
+}
+
+fn is_wanted(filter: &JobFilter, job: &Job) -> bool {
+    let holder = job.lease.as_ref().map(|lease| lease.holder.folded());
+    filter.owner.as_ref().is_none_or(|owner| owner.folded() == job.owner.folded())
+        && filter.holder.as_ref().is_none_or(|wanted| holder == Some(wanted.folded()))
+        && filter.state.is_none_or(|state| state == job.state)
+        && filter.queue.as_ref().is_none_or(|queue| *queue == job.queue)
+}
+
+/// The job, if `holder` holds this lease of it at `now`.
+pub(crate) fn held(
+    rows: &dyn Rows,
+    holder: &PrincipalId,
+    id: JobId,
+    attempt: u32,
+    now: Timestamp,
+) -> Result<Job> {
+    rows.job(&id)?.filter(|job| job.is_held(holder, attempt, now)).ok_or_else(|| {
+        Error::new(
+            Label::LeaseLost,
+            format!("lease {attempt} of job {id} is not yours, or no longer: stop it"),
+        )
+    })
+}
+
+pub(crate) fn control(job: &Job) -> JobControl {
+    JobControl {
+        job_id: job.id,
+        state: job.state,
+        attempt: job.attempt,
+        lease: job.lease.clone(),
+        cancellation: job.cancellation.clone(),
+    }
+}

@@ -1,0 +1,250 @@
+//! What intents read and write: the rows of one transaction, by noun. Each backend implements these; what the rows
+//! mean is decided by the intents beside this file, once for all backends.
+//!
+//! An intent makes every check before its first write. A backend commits the rows of an intent that returns `Ok`,
+//! and a failed intent has written nothing that must be taken back.
+
+use airunner_core::{
+    AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeNumber,
+    ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity, Issuer, IssuerId,
+    IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Principal, PrincipalFilter,
+    PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation, Sequence, Serial, ServerId,
+    ServerRow, Timestamp,
+};
+
+/// Takes a row of a scan; false ends the scan.
+pub(crate) type Visit<'v, T> = &'v mut dyn FnMut(T) -> Result<bool>;
+
+/// All rows of one transaction.
+pub(crate) trait Rows:
+    PrincipalRows
+    + CertificateRows
+    + EnrollmentRows
+    + IssuerRows
+    + KeyringRows
+    + JobRows
+    + EventRows
+    + AuditRows
+    + ChangeRows
+    + ServerRows
+    + RequestRows
+{
+}
+
+/// What an issuing intent must know of a principal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) status: PrincipalStatus,
+    pub(crate) version: u64,
+    pub(crate) max_certificates: u32,
+}
+
+pub(crate) trait PrincipalRows {
+    fn principal(&self, id: &PrincipalId) -> Result<Option<Principal>>;
+    fn standing(&self, id: &PrincipalId) -> Result<Option<Standing>>;
+    /// In order of the folded id, from the one after `after` on. May leave out what the filter does not want.
+    fn scan_principals(
+        &self,
+        filter: &PrincipalFilter,
+        after: Option<&str>,
+        visit: Visit<'_, Principal>,
+    ) -> Result<()>;
+    /// Whether an active admin other than `besides` exists.
+    fn another_admin(&self, besides: &PrincipalId) -> Result<bool>;
+    /// Who owns the name; deleted principals own none.
+    fn dns_owner(&self, name: &DnsName) -> Result<Option<PrincipalId>>;
+    fn insert_principal(&mut self, principal: &Principal) -> Result<()>;
+    /// Writes the row; where status or roles differ from what is there, also a change, at `at`.
+    fn update_principal(&mut self, principal: &Principal, at: Timestamp) -> Result<()>;
+    /// Makes `names` all that the principal owns.
+    fn own_dns_names(&mut self, id: &PrincipalId, names: &[DnsName]) -> Result<()>;
+}
+
+/// A certificate's place in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CertificatePlace {
+    /// Its expiry, where the list is in order of that.
+    pub(crate) expires_at: Timestamp,
+    /// Grows with every certificate recorded.
+    pub(crate) number: i64,
+}
+
+pub(crate) trait CertificateRows {
+    fn certificate(&self, reference: &CertificateRef) -> Result<Option<Certificate>>;
+    /// The certificate, and what succeeds it.
+    fn with_successor(
+        &self,
+        reference: &CertificateRef,
+    ) -> Result<Option<(Certificate, Option<CertificateRef>)>>;
+    fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>>;
+    fn certificates_of_serial(&self, serial: &Serial) -> Result<Vec<Certificate>>;
+    fn certificate_of_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>>;
+    /// Newest first; where the filter has `expires_before`, first to expire first. Starts after `after`. May leave
+    /// out what the filter does not want.
+    fn scan_certificates(
+        &self,
+        filter: &CertificateFilter,
+        after: Option<CertificatePlace>,
+        visit: Visit<'_, (CertificatePlace, Certificate)>,
+    ) -> Result<()>;
+    /// The principal's lineages that have an active certificate at `now`, counted up to `limit`.
+    fn active_lineages(&self, principal: &PrincipalId, now: Timestamp, limit: u32) -> Result<u32>;
+    /// The principal's unexpired, unrevoked certificates, at most `limit`.
+    fn revocable(&self, principal: &PrincipalId, now: Timestamp, limit: usize)
+    -> Result<Vec<CertificateRef>>;
+    fn nearest_expiries(&self, now: Timestamp, limit: u32) -> Result<Vec<Certificate>>;
+    /// Fails (`already-exists`), having written nothing, if the issuer has a certificate of this serial number.
+    fn insert_certificate(&mut self, certificate: &Certificate) -> Result<()>;
+    /// Notes that the certificate begins a lineage.
+    fn begin_lineage(&mut self, certificate: &Certificate) -> Result<()>;
+    /// Links a successor, which must have been inserted, and sets when the predecessor retires.
+    fn succeed(
+        &mut self,
+        predecessor: &CertificateRef,
+        retire_at: Timestamp,
+        successor: &CertificateRef,
+    ) -> Result<()>;
+    /// Also writes a change.
+    fn revoke_certificate(&mut self, reference: &CertificateRef, revocation: Revocation) -> Result<()>;
+    fn set_first_seen(&mut self, reference: &CertificateRef, at: Timestamp) -> Result<()>;
+}
+
+pub(crate) trait EnrollmentRows {
+    fn token(&self, id: &EnrollmentId) -> Result<Option<EnrollmentToken>>;
+    /// Newest first, from the one after the place `after` on.
+    fn scan_tokens(
+        &self,
+        created_by: Option<&PrincipalId>,
+        after: Option<i64>,
+        visit: Visit<'_, (i64, EnrollmentToken)>,
+    ) -> Result<()>;
+    fn insert_token(&mut self, token: &EnrollmentToken) -> Result<()>;
+    /// Notes that the token was used, for which certificate.
+    fn use_token(&mut self, id: &EnrollmentId, at: Timestamp, certificate: &Certificate) -> Result<()>;
+    /// Whether there was one.
+    fn delete_token(&mut self, id: &EnrollmentId) -> Result<bool>;
+}
+
+pub(crate) trait IssuerRows {
+    /// All of them, destroyed ones too, oldest first.
+    fn issuers(&self) -> Result<Vec<Issuer>>;
+    /// Also writes a change.
+    fn insert_issuer(&mut self, issuer: &Issuer, at: Timestamp) -> Result<()>;
+    /// Also writes a change.
+    fn set_issuer_state(&mut self, id: &IssuerId, state: IssuerState, at: Timestamp) -> Result<()>;
+}
+
+pub(crate) trait KeyringRows {
+    fn keyring(&self) -> Result<Option<Keyring>>;
+    fn insert_keyring(&mut self, keyring: &Keyring) -> Result<()>;
+}
+
+/// Live jobs of the same owner, command and arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Alike {
+    /// There is one.
+    pub(crate) any: bool,
+    /// There is one that wants to be the only one.
+    pub(crate) unique: bool,
+}
+
+/// How much standard input a job has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InputWritten {
+    /// The number of its last piece, 0 where there is none.
+    pub(crate) last: u64,
+    pub(crate) bytes: u64,
+    /// Whether the last piece says that no more follows.
+    pub(crate) end: bool,
+}
+
+pub(crate) trait JobRows {
+    fn job(&self, id: &JobId) -> Result<Option<Job>>;
+    fn job_control(&self, id: &JobId) -> Result<Option<JobControl>>;
+    /// Newest first, from the one after the place `after` on. May leave out what the filter does not want.
+    fn scan_jobs(&self, filter: &JobFilter, after: Option<i64>, visit: Visit<'_, (i64, Job)>) -> Result<()>;
+    /// Waiting jobs of the queue that are visible at `now`, first in first.
+    fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>>;
+    /// Running jobs whose lease ended before `before`, first to end first.
+    fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>>;
+    /// Running jobs that `holder` holds.
+    fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>>;
+    fn jobs_alike(&self, job: &Job) -> Result<Alike>;
+    fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>>;
+    fn count_jobs(&self) -> Result<Vec<(JobState, u64)>>;
+    /// What was written to the job's standard input.
+    fn input_written(&self, id: &JobId) -> Result<InputWritten>;
+    fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>>;
+    fn insert_input(&mut self, id: &JobId, input: &JobInput) -> Result<()>;
+    fn delete_inputs(&mut self, id: &JobId) -> Result<()>;
+    fn insert_job(&mut self, job: &Job) -> Result<()>;
+    /// Writes what changes in a job's life; what was asked for stays as it is.
+    fn update_job(&mut self, job: &Job) -> Result<()>;
+}
+
+pub(crate) trait EventRows {
+    fn events_after(&self, job: &JobId, after: Sequence, limit: u32) -> Result<Vec<ControlEvent>>;
+    /// The last event of the attempt before the one that ends it.
+    fn last_event(&self, job: &JobId, attempt: u32) -> Result<Option<Sequence>>;
+    /// Writes the event unless its place is taken.
+    fn insert_event(&mut self, job: &JobId, event: &ControlEvent) -> Result<()>;
+}
+
+pub(crate) trait AuditRows {
+    fn audit_tail(&self, limit: u32) -> Result<Vec<AuditRecord>>;
+    fn audit_after(&self, number: u64, limit: u32) -> Result<Vec<AuditRecord>>;
+    fn insert_audit(&mut self, entry: &AuditEntry) -> Result<()>;
+}
+
+pub(crate) trait ChangeRows {
+    /// The number of the newest change ever written, 0 before the first.
+    fn last_change(&self) -> Result<ChangeNumber>;
+    /// In order.
+    fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<Vec<Change>>;
+    /// Suspended and deleted principals with an unexpired certificate.
+    fn denied_principals(&self, now: Timestamp) -> Result<Vec<(PrincipalId, PrincipalStatus)>>;
+    /// Unexpired certificates that are revoked.
+    fn revoked_certificates(&self, now: Timestamp) -> Result<Vec<CertificateRef>>;
+    /// Deletes the oldest changes.
+    fn delete_changes(&mut self, before: Timestamp, limit: u32) -> Result<u32>;
+}
+
+/// The housekeeping lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Housekeeping {
+    pub(crate) holder: Option<ServerId>,
+    pub(crate) number: Fencing,
+    pub(crate) deadline: Timestamp,
+}
+
+impl Housekeeping {
+    /// The lease before anyone ever held it.
+    pub(crate) const NEVER: Self =
+        Self { holder: None, number: Fencing(0), deadline: Timestamp::from_millis(0) };
+}
+
+pub(crate) trait ServerRows {
+    fn servers(&self) -> Result<Vec<ServerRow>>;
+    fn highest_time(&self) -> Result<Timestamp>;
+    fn housekeeping(&self) -> Result<Housekeeping>;
+    fn put_server(&mut self, row: &ServerRow) -> Result<()>;
+    fn delete_server(&mut self, id: &ServerId) -> Result<()>;
+    fn delete_servers_before(&mut self, before: Timestamp) -> Result<u32>;
+    fn set_highest_time(&mut self, at: Timestamp) -> Result<()>;
+    fn set_housekeeping(&mut self, lease: &Housekeeping) -> Result<()>;
+}
+
+/// What is kept of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptRequest {
+    pub(crate) content: [u8; 32],
+    /// What came of it, in the words of the intent that wrote it.
+    pub(crate) result: String,
+    pub(crate) at: Timestamp,
+}
+
+pub(crate) trait RequestRows {
+    fn request(&self, key: &RequestKey) -> Result<Option<KeptRequest>>;
+    /// Writes or replaces, and forgets some that were written before `expired`.
+    fn put_request(&mut self, key: &RequestKey, kept: &KeptRequest, expired: Timestamp) -> Result<()>;
+}
