@@ -3,6 +3,12 @@
 
 pub mod config;
 pub mod duration;
+pub mod files;
+mod home;
+pub mod key_file;
+mod master_key;
 mod suggest;
 
 pub use config::Config;
+pub use home::{Home, HomeLock, PairFiles};
+pub use master_key::MasterKey;
