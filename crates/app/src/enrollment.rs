@@ -10,8 +10,8 @@ use std::{
 };
 
 use airunner_core::{
-    Actor, EnrollmentId, EnrollmentToken, Error, IssuanceKind, Label, Page, PageRequest, Permission,
-    Principal, PrincipalId, PrincipalStatus, RequestId, RequestKey, Result,
+    Actor, EnrollmentId, EnrollmentToken, EnrollmentTokenText, Error, IssuanceKind, Label, Page, PageRequest,
+    Permission, Principal, PrincipalId, PrincipalStatus, RequestId, RequestKey, Result,
 };
 use airunner_pki::{sha256, verify_csr};
 
@@ -22,7 +22,6 @@ use crate::{
     context::{Context, retrying},
     principal::check_text,
 };
-use token::TokenText;
 
 /// The shortest life of a token.
 pub const MIN_TTL: Duration = Duration::from_secs(60);
@@ -64,7 +63,7 @@ impl Enrollments {
         &self,
         caller: &Caller,
         request: TokenRequest,
-    ) -> Result<(EnrollmentToken, TokenText)> {
+    ) -> Result<(EnrollmentToken, EnrollmentTokenText)> {
         let permit = caller.permit::<may::CertsEnrol>(Target::Any)?;
         check_text("description", &request.description)?;
         if !(MIN_TTL..=MAX_TTL).contains(&request.ttl) {
@@ -73,7 +72,7 @@ impl Enrollments {
         let address = if request.address.is_empty() {
             self.context.settings.public_address.clone()
         } else {
-            token::check_address(&request.address)?;
+            EnrollmentTokenText::check_address(&request.address)?;
             request.address.clone()
         };
         let subject = self.subject(caller, &request.principal_id).await?;
@@ -94,7 +93,7 @@ impl Enrollments {
             description: request.description.clone(),
         };
         let root = self.context.issuers.current().root()?.certificate.fingerprint();
-        let text = TokenText::new(record.id, &secret, &address, root);
+        let text = EnrollmentTokenText::new(record.id, &secret, &address, root);
         let mut audit = permit.audit(now, "enrollment.create", &subject.id);
         audit.detail.insert("enrollment".to_owned(), record.id.to_string());
         let key = request.request_id.clone().map(|id| RequestKey {

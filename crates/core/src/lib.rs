@@ -6,6 +6,7 @@ mod certificate;
 mod change;
 mod clock;
 mod enrollment;
+mod enrollment_token;
 mod error;
 mod event;
 mod id;
@@ -31,6 +32,7 @@ pub use certificate::{
 pub use change::{Change, ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, DenialSnapshot};
 pub use clock::{Clock, Monotonic, Timestamp};
 pub use enrollment::{EnrollmentStore, EnrollmentToken};
+pub use enrollment_token::EnrollmentTokenText;
 pub use error::{BoxError, Error, Kind, Label, Result};
 pub use event::{ControlEvent, EventKind, EventStore, Publication, Sequence};
 pub use id::{

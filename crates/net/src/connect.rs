@@ -29,7 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that can't be reached or verified is `unreachable`. That the server refuses our certificate is known only
 /// after this: at the first read, see [`ClientStream`].
 pub async fn connect(config: Arc<ClientConfig>, server_name: &str, address: &str) -> Result<ClientStream> {
-    let name = ServerName::try_from(server_name.to_owned()).map_err(|_| {
+    // A URI writes an IPv6 address in brackets, a certificate does not.
+    let bare = server_name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(server_name);
+    let name = ServerName::try_from(bare.to_owned()).map_err(|_| {
         Error::invalid("server_name", format!("{server_name:?} is neither a DNS name nor an IP address"))
     })?;
     let attempt = async {

@@ -34,6 +34,8 @@ use crate::{ConnectionHandle, Limits};
 
 /// The length of the HTTP/2 preface (RFC 9113 section 3.4): what has sent less, and no request, has said nothing.
 const PREFACE: usize = 24;
+/// The least that hyper takes as the size of its HTTP/1 buffer.
+const LEAST_BUFFER: usize = 8 * 1024;
 /// How many times the idle time is looked at before it is over.
 const IDLE_LOOKS: u32 = 4;
 
@@ -112,7 +114,7 @@ fn builder(limits: &Limits, handle: &ConnectionHandle) -> auto::Builder<Tracked>
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout)
-        .max_buf_size(limits.max_header_list as usize);
+        .max_buf_size(LEAST_BUFFER.max(limits.max_header_list as usize));
     builder
         .http2()
         .timer(TokioTimer::new())

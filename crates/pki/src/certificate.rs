@@ -128,7 +128,11 @@ pub(crate) enum Usage {
     Leaf(Profile),
 }
 
-fn prepare_ca(issuer: Option<&IssuerCertificate>, params: &CaParams, path_len: Option<u8>) -> Result<Prepared> {
+fn prepare_ca(
+    issuer: Option<&IssuerCertificate>,
+    params: &CaParams,
+    path_len: Option<u8>,
+) -> Result<Prepared> {
     check_common_name("subject", &params.subject)?;
     let draft = Draft {
         usage: Usage::Ca { path_len },
@@ -154,7 +158,10 @@ fn prepare(draft: &Draft<'_>) -> Result<Prepared> {
 fn check_common_name(field: &str, common_name: &str) -> Result<()> {
     let length = common_name.chars().count();
     if !(1..=MAX_COMMON_NAME).contains(&length) || common_name.chars().any(char::is_control) {
-        return Err(Error::invalid(field, "a common name is 1 to 64 characters, none of them a control character"));
+        return Err(Error::invalid(
+            field,
+            "a common name is 1 to 64 characters, none of them a control character",
+        ));
     }
     Ok(())
 }
@@ -168,7 +175,10 @@ fn check_names(params: &LeafParams) -> Result<()> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
         let path = uri.strip_prefix("spiffe://").filter(|rest| rest.bytes().all(allowed));
         if path.is_none() || uri.len() > MAX_URI {
-            return Err(Error::invalid("uri", "a SPIFFE id is spiffe://TRUST_DOMAIN/PATH of at most 2048 bytes"));
+            return Err(Error::invalid(
+                "uri",
+                "a SPIFFE id is spiffe://TRUST_DOMAIN/PATH of at most 2048 bytes",
+            ));
         }
     }
     if let Some(email) = &params.email {
@@ -189,7 +199,9 @@ fn check_profile(params: &LeafParams) -> Result<()> {
     let principal_type = params.principal.as_ref().map(|(principal_type, _)| *principal_type);
     let refuse = |field: &str, message: &str| Err(Error::invalid(field, message));
     match params.profile {
-        Profile::Server if !hosts => refuse("dns_names", "a server certificate needs a DNS name or an IP address"),
+        Profile::Server if !hosts => {
+            refuse("dns_names", "a server certificate needs a DNS name or an IP address")
+        }
         Profile::Server if params.uri.is_some() => refuse("uri", "a server certificate has no SPIFFE id"),
         Profile::Server if principal_type.is_some() => {
             refuse("principal", "a server certificate belongs to no principal")
@@ -200,7 +212,9 @@ fn check_profile(params: &LeafParams) -> Result<()> {
         Profile::Service | Profile::Client if principal_type.is_none() => {
             refuse("principal", "the certificate needs a principal that it belongs to")
         }
-        Profile::Client if hosts => refuse("dns_names", "a client certificate has no DNS names or IP addresses"),
+        Profile::Client if hosts => {
+            refuse("dns_names", "a client certificate has no DNS names or IP addresses")
+        }
         Profile::Server | Profile::Service if params.email.is_some() => {
             refuse("email", "a mail address stands in certificates of admins, users and workers only")
         }
@@ -211,7 +225,10 @@ fn check_profile(params: &LeafParams) -> Result<()> {
 fn check_validity(draft: &Draft<'_>) -> Result<()> {
     let (start, end) = (draft.not_before.as_secs(), draft.not_after.as_secs());
     if start < 0 || end > END_OF_TIME {
-        return Err(Error::invalid("not_after", "a certificate's validity lies between the years 1970 and 9999"));
+        return Err(Error::invalid(
+            "not_after",
+            "a certificate's validity lies between the years 1970 and 9999",
+        ));
     }
     if start >= end {
         return Err(Error::invalid("not_after", "a certificate ends after it begins"));

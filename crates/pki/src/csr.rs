@@ -3,9 +3,11 @@
 
 use airunner_core::{Error, KeyAlgorithm, Label, Result};
 use rcgen::{CertificateParams, DistinguishedName, PublicKeyData, SignatureAlgorithm, SigningKey};
-use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer as _, x509::X509Version};
+use x509_parser::{
+    certification_request::X509CertificationRequest, prelude::FromDer as _, x509::X509Version,
+};
 
-use crate::{PrivateKey, SubjectPublicKey, pem, public_key::Digest};
+use crate::{PrivateKey, SubjectPublicKey, pem, public_key::Digest, signed::assemble};
 
 /// Bytes of a request at most, PEM or DER.
 const MAX_LEN: usize = 16 * 1024;
@@ -70,9 +72,11 @@ impl VerifiedCsr {
 /// the key's type; `csr-signature` if the signature does not verify or is not by SHA-256, SHA-384 or SHA-512.
 pub fn verify_csr(bytes: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> {
     if bytes.len() > MAX_LEN {
-        return Err(Error::new(Label::TooLarge, format!("a CSR has at most {MAX_LEN} bytes")).with_field("csr"));
+        return Err(
+            Error::new(Label::TooLarge, format!("a CSR has at most {MAX_LEN} bytes")).with_field("csr")
+        );
     }
-    // A DER request holds a byte that no text has in its first length already.
+    // The length at the head of a DER request begins with a byte that UTF-8 can't have there.
     match std::str::from_utf8(bytes) {
         Ok(text) if text.contains("-----BEGIN ") => verify_der(&decode_pem(bytes)?, accepted),
         _ => verify_der(bytes, accepted),
@@ -101,7 +105,8 @@ fn verify_der(der: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> {
     if info.version != X509Version::V1 {
         return Err(malformed("its version is not 1 (RFC 2986 section 4.1)"));
     }
-    let public_key = SubjectPublicKey::recognize(info.subject_pki.raw).map_err(|error| error.with_field("csr"))?;
+    let public_key =
+        SubjectPublicKey::recognize(info.subject_pki.raw).map_err(|error| error.with_field("csr"))?;
     let algorithm = public_key.algorithm();
     if !accepted.contains(algorithm) {
         let names: Vec<_> = accepted.0.iter().map(|accepted| accepted.as_str()).collect();
@@ -112,10 +117,15 @@ fn verify_der(der: &[u8], accepted: &AcceptedKeys) -> Result<VerifiedCsr> {
         return Err(unproven("it is not signed with SHA-256, SHA-384 or SHA-512 by a key of its own type"));
     };
     let signature = &request.signature_value;
-    if signature.unused_bits != 0 || !public_key.verify_with(digest, info.raw, &signature.data) {
+    if assemble(info.raw, digest.identifier(), &signature.data) != der {
+        return Err(malformed("it is not in DER"));
+    }
+    if !public_key.verify_with(digest, info.raw, &signature.data) {
         // Only now is it worth the time to tell a bad key from a bad signature.
         SubjectPublicKey::from_spki(public_key.spki()).map_err(|error| error.with_field("csr"))?;
-        return Err(unproven("its signature does not verify under its own key: sign it with the key that it names"));
+        return Err(unproven(
+            "its signature does not verify under its own key: sign it with the key that it names",
+        ));
     }
     Ok(VerifiedCsr { public_key })
 }

@@ -3,10 +3,13 @@
 
 use std::{cell::RefCell, net::IpAddr};
 
-use airunner_core::{DnsName, Error, KeyAlgorithm, PrincipalId, PrincipalType, Profile, Result, Serial, Timestamp};
+use airunner_core::{
+    DnsName, Error, KeyAlgorithm, PrincipalId, PrincipalType, Profile, Result, Serial, Timestamp,
+};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    SigningKey,
 };
 use time::OffsetDateTime;
 
@@ -31,7 +34,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// One without names, of no time, that may do nothing yet but sign below nothing.
+    /// The draft of a CA certificate of path length 0, without names and not yet valid at any time.
     pub(crate) fn new(
         issuer: Option<&'a IssuerCertificate>,
         serial: Serial,
@@ -67,10 +70,18 @@ impl<'a> Draft<'a> {
 
 /// The DER of the TBSCertificate (RFC 5280 section 4.1.2).
 pub(crate) fn to_be_signed(draft: &Draft<'_>) -> Result<Vec<u8>> {
-    let params = params(draft)?;
-    let issuer_params = draft.issuer.map_or(Ok(&params), IssuerCertificate::rcgen_params)?;
+    write(&params(draft)?, draft.public_key, draft)
+}
+
+/// What rcgen writes for these params and this key under the draft's issuer.
+pub(crate) fn write(
+    params: &CertificateParams,
+    public_key: &SubjectPublicKey,
+    draft: &Draft<'_>,
+) -> Result<Vec<u8>> {
+    let issuer_params = draft.issuer.map_or(Ok(params), IssuerCertificate::rcgen_params)?;
     let key = Recorder { key: draft.issuer_key(), seen: RefCell::default() };
-    params.signed_by(draft.public_key, &Issuer::from_params(issuer_params, &key)).map_err(Error::internal)?;
+    params.signed_by(public_key, &Issuer::from_params(issuer_params, &key)).map_err(Error::internal)?;
     Ok(key.seen.into_inner())
 }
 

@@ -8,7 +8,8 @@ use x509_parser::{
 };
 
 /// What a SubjectPublicKeyInfo may be instead.
-const USE_INSTEAD: &str = "use a P-256, P-384, P-521 or Ed25519 key with a named curve and an uncompressed point";
+const USE_INSTEAD: &str =
+    "use a P-256, P-384, P-521 or Ed25519 key with a named curve and an uncompressed point";
 
 /// The error for a SubjectPublicKeyInfo that is none of the four canonical forms.
 pub(crate) fn refusal(spki: &[u8]) -> Error {
@@ -19,7 +20,10 @@ pub(crate) fn refusal(spki: &[u8]) -> Error {
         );
     };
     let name = if rest.is_empty() { name(&key) } else { "a key with bytes after it".to_owned() };
-    Error::new(Label::KeyNotAccepted, format!("the public key is {name}, which is not accepted: {USE_INSTEAD}"))
+    Error::new(
+        Label::KeyNotAccepted,
+        format!("the public key is {name}, which is not accepted: {USE_INSTEAD}"),
+    )
 }
 
 fn name(key: &SubjectPublicKeyInfo<'_>) -> String {

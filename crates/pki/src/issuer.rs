@@ -135,7 +135,9 @@ impl IssuerCertificate {
 /// The path length that a certificate grants and its subject key identifier, if it is one of a CA that may sign.
 fn authority(certificate: &X509Certificate<'_>) -> Result<(Option<u32>, Option<Vec<u8>>)> {
     let refuse = |message: &str| Error::invalid("certificate", message);
-    let Some(ParsedExtension::BasicConstraints(constraints)) = extension(certificate, standard::BASIC_CONSTRAINTS)? else {
+    let Some(ParsedExtension::BasicConstraints(constraints)) =
+        extension(certificate, standard::BASIC_CONSTRAINTS)?
+    else {
         return Err(refuse("this is no CA certificate: it has no basicConstraints"));
     };
     if !constraints.ca {

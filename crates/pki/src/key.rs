@@ -8,8 +8,8 @@ use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
-        EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
     },
 };
 use pkcs8::{ObjectIdentifier, PrivateKeyInfo};
@@ -148,14 +148,16 @@ fn ecdsa(algorithm: KeyAlgorithm) -> Option<&'static EcdsaSigningAlgorithm> {
 }
 
 fn algorithm(pkcs8: &[u8]) -> Result<KeyAlgorithm> {
-    let info = PrivateKeyInfo::try_from(pkcs8).map_err(|_| refuse("it is damaged: there is no PKCS#8 key in it"))?;
+    let info =
+        PrivateKeyInfo::try_from(pkcs8).map_err(|_| refuse("it is damaged: there is no PKCS#8 key in it"))?;
     let oid = info.algorithm.oid.to_string();
     match oid.as_str() {
         ED25519 => return Ok(KeyAlgorithm::Ed25519),
         foreign_key::EC_PUBLIC_KEY => {}
         other => return Err(not_used(&foreign_key::algorithm_name(other))),
     }
-    let curve = info.algorithm.parameters.and_then(|parameters| parameters.decode_as::<ObjectIdentifier>().ok());
+    let curve =
+        info.algorithm.parameters.and_then(|parameters| parameters.decode_as::<ObjectIdentifier>().ok());
     match curve.map(|curve| curve.to_string()).as_deref() {
         Some("1.2.840.10045.3.1.7") => Ok(KeyAlgorithm::EcdsaP256),
         Some("1.3.132.0.34") => Ok(KeyAlgorithm::EcdsaP384),

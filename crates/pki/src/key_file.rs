@@ -14,10 +14,10 @@ use crate::{PrivateKey, key::refuse, pem};
 
 /// PBKDF2 rounds of the files we write (OWASP Password Storage Cheat Sheet: 600,000 for HMAC-SHA-256).
 const ITERATIONS: u32 = 600_000;
-/// PBKDF2 rounds of the files we read, at most: some 10 seconds.
-const MAX_ITERATIONS: u32 = 20_000_000;
+/// PBKDF2 rounds of the files we read, at most: a few seconds.
+const MAX_ITERATIONS: u32 = 8_000_000;
 /// Bytes that scrypt may want, at most: as OpenSSL makes them (N = 16384, r = 8), it is 16 MiB.
-const MAX_SCRYPT_MEMORY: u64 = 256 << 20;
+const MAX_SCRYPT_MEMORY: u64 = 64 << 20;
 
 /// Opens the text of a key file.
 pub(crate) fn open(text: &[u8], passphrase: Option<&Secret>) -> Result<PrivateKey> {
@@ -33,7 +33,9 @@ pub(crate) fn open(text: &[u8], passphrase: Option<&Secret>) -> Result<PrivateKe
         ("PRIVATE KEY", _) => PrivateKey::from_pkcs8(&der),
         ("ENCRYPTED PRIVATE KEY", Some(passphrase)) => decrypt(&der, passphrase),
         ("ENCRYPTED PRIVATE KEY", None) => Err(refuse("it is encrypted, and no passphrase was given")),
-        (other, _) => Err(refuse(&format!("the file holds a PEM block {other:?} where a PRIVATE KEY is wanted"))),
+        (other, _) => {
+            Err(refuse(&format!("the file holds a PEM block {other:?} where a PRIVATE KEY is wanted")))
+        }
     }
 }
 
@@ -57,7 +59,8 @@ fn encrypt(pkcs8: &Secret, passphrase: &Secret) -> Result<Vec<u8>> {
     let failed = |error: pkcs8::pkcs5::Error| Error::internal(error.to_string());
     let parameters = Parameters::pbkdf2_sha256_aes256cbc(ITERATIONS, &salt, &iv).map_err(failed)?;
     let ciphertext = parameters.encrypt(passphrase.expose(), pkcs8.expose()).map_err(failed)?;
-    let info = EncryptedPrivateKeyInfo { encryption_algorithm: parameters.into(), encrypted_data: &ciphertext };
+    let info =
+        EncryptedPrivateKeyInfo { encryption_algorithm: parameters.into(), encrypted_data: &ciphertext };
     let document = SecretDocument::try_from(info).map_err(Error::internal)?;
     Ok(document.as_bytes().to_vec())
 }

@@ -15,6 +15,7 @@ mod parsed;
 mod pem;
 mod prepared;
 mod public_key;
+mod signed;
 
 pub use certificate::{CaParams, LeafParams, prepare_issuing, prepare_leaf, prepare_root, prepare_single};
 pub use csr::{AcceptedKeys, VerifiedCsr, create_csr, verify_csr};

@@ -42,7 +42,11 @@ struct Check {
 
 const CHECKS: &[Check] = &[
     Check { rule: "version 3", source: "RFC 5280 4.1.2.1", passes: |tbs, _| tbs.version == X509Version::V3 },
-    Check { rule: "serial positive, of 20 bytes at most, as given", source: "RFC 5280 4.1.2.2", passes: serial },
+    Check {
+        rule: "serial positive, of 20 bytes at most, as given",
+        source: "RFC 5280 4.1.2.2",
+        passes: serial,
+    },
     Check { rule: "signature algorithm is the issuer's", source: "RFC 5280 4.1.2.3", passes: algorithm },
     Check { rule: "issuer is the issuer's subject", source: "RFC 5280 4.1.2.4", passes: issuer },
     Check { rule: "validity as given, in the right form", source: "RFC 5280 4.1.2.5", passes: validity },
@@ -52,12 +56,28 @@ const CHECKS: &[Check] = &[
     Check { rule: "no unique identifiers", source: "RFC 5280 4.1.2.8", passes: no_unique_ids },
     Check { rule: "just the profile's extensions, once each", source: "RFC 5280 4.2", passes: extensions },
     Check { rule: "authority key id is the issuer's", source: "RFC 5280 4.2.1.1", passes: authority_key_id },
-    Check { rule: "subject key id is the key's", source: "RFC 5280 4.2.1.2, RFC 7093 2", passes: subject_key_id },
+    Check {
+        rule: "subject key id is the key's",
+        source: "RFC 5280 4.2.1.2, RFC 7093 2",
+        passes: subject_key_id,
+    },
     Check { rule: "key usage is the profile's", source: "RFC 5280 4.2.1.3", passes: key_usage },
     Check { rule: "names are those given, none missing", source: "RFC 5280 4.2.1.6", passes: names },
-    Check { rule: "CA bit and path length are the profile's", source: "RFC 5280 4.2.1.9", passes: constraints },
-    Check { rule: "extended key usage is the profile's", source: "RFC 5280 4.2.1.12", passes: extended_key_usage },
-    Check { rule: "principal is the one given, where one must be", source: "pki.md, profiles", passes: principal },
+    Check {
+        rule: "CA bit and path length are the profile's",
+        source: "RFC 5280 4.2.1.9",
+        passes: constraints,
+    },
+    Check {
+        rule: "extended key usage is the profile's",
+        source: "RFC 5280 4.2.1.12",
+        passes: extended_key_usage,
+    },
+    Check {
+        rule: "principal is the one given, where one must be",
+        source: "pki.md, profiles",
+        passes: principal,
+    },
 ];
 
 fn serial(tbs: &TbsCertificate<'_>, draft: &Draft<'_>) -> bool {
@@ -165,8 +185,12 @@ fn names(tbs: &TbsCertificate<'_>, draft: &Draft<'_>) -> bool {
     let (mut uris, mut dns, mut ips, mut emails) = (0, 0, 0, 0);
     let all_given = found.iter().all(|name| match name {
         GeneralName::URI(uri) => next(&mut uris, draft.uri.as_slice()) == Some(uri),
-        GeneralName::DNSName(name) => next(&mut dns, draft.dns_names).is_some_and(|given| given.as_str() == *name),
-        GeneralName::IPAddress(bytes) => next(&mut ips, draft.ip_addresses).is_some_and(|ip| is_ip(*ip, bytes)),
+        GeneralName::DNSName(name) => {
+            next(&mut dns, draft.dns_names).is_some_and(|given| given.as_str() == *name)
+        }
+        GeneralName::IPAddress(bytes) => {
+            next(&mut ips, draft.ip_addresses).is_some_and(|ip| is_ip(*ip, bytes))
+        }
         GeneralName::RFC822Name(email) => next(&mut emails, draft.email.as_slice()) == Some(email),
         _ => false,
     });
@@ -238,3 +262,6 @@ fn is_ip(ip: IpAddr, bytes: &[u8]) -> bool {
         IpAddr::V6(ip) => ip.octets() == bytes,
     }
 }
+
+#[cfg(test)]
+mod tests;

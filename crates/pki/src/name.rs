@@ -1,7 +1,6 @@
 //! Distinguished names, to the text that people read and to the form in which rcgen writes them again.
 
-use std::fmt::Write as _;
-
+use data_encoding::HEXLOWER;
 use rcgen::{DistinguishedName, DnType, DnValue};
 use x509_parser::{
     asn1_rs::Tag,
@@ -65,14 +64,11 @@ fn push_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
     let known = KEYWORDS.iter().find(|(known, _)| *known == oid);
     text.push_str(known.map_or(oid.as_str(), |(_, keyword)| keyword));
     text.push('=');
-    match attribute.as_str() {
-        Ok(value) => push_escaped(text, value),
-        Err(_) => {
-            text.push('#');
-            for byte in attribute.attr_value().data {
-                let _ = write!(text, "{byte:02x}");
-            }
-        }
+    if let Ok(value) = attribute.as_str() {
+        push_escaped(text, value);
+    } else {
+        text.push('#');
+        text.push_str(&HEXLOWER.encode(attribute.attr_value().data));
     }
 }
 
@@ -89,7 +85,8 @@ fn push_escaped(text: &mut String, value: &str) {
             ' ' if place == 0 || place == last => text.push_str("\\ "),
             _ if character.is_control() => {
                 for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                    let _ = write!(text, "\\{byte:02x}");
+                    text.push('\\');
+                    text.push_str(&HEXLOWER.encode(&[byte]));
                 }
             }
             _ => text.push(character),

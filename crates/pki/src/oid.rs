@@ -30,7 +30,7 @@ impl OidArc {
         &self.principal_id
     }
 
-    fn under(components: Vec<u64>) -> Self {
+    fn under(components: &[u64]) -> Self {
         let text = components.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
         let child = |last: u64| {
             let components: Vec<u64> = components.iter().copied().chain([last]).collect();
@@ -43,7 +43,7 @@ impl OidArc {
 impl Default for OidArc {
     /// `1.3.6.1.4.1.99999.1`.
     fn default() -> Self {
-        Self::under(vec![1, 3, 6, 1, 4, 1, 99_999, 1])
+        Self::under(&[1, 3, 6, 1, 4, 1, 99_999, 1])
     }
 }
 
@@ -53,7 +53,8 @@ impl FromStr for OidArc {
     /// 2 to 20 numbers below 2^32 in dotted form, such as `1.3.6.1.4.1.99999.1`.
     fn from_str(text: &str) -> Result<Self> {
         let number = |part: &str| {
-            let canonical = part == "0" || (!part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit()));
+            let canonical =
+                part == "0" || (!part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit()));
             if canonical { part.parse::<u32>().ok().map(u64::from) } else { None }
         };
         let components: Option<Vec<u64>> = text.split('.').map(number).collect();
@@ -61,7 +62,7 @@ impl FromStr for OidArc {
         let rooted = |c: &Vec<u64>| c[0] < 2 && c[1] < 40 || c[0] == 2;
         match components {
             Some(components) if (2..=20).contains(&components.len()) && rooted(&components) => {
-                Ok(Self::under(components))
+                Ok(Self::under(&components))
             }
             _ => Err(Error::invalid(
                 "oid_arc",
@@ -127,7 +128,8 @@ mod tests {
 
     #[test]
     fn what_is_no_arc_is_refused() {
-        for bad in ["", "1", "3.1", "1.40", "1.3.", "1..3", "1.03", "1.-3", "1.3.4294967296", "1.3.x", " 1.3"] {
+        for bad in ["", "1", "3.1", "1.40", "1.3.", "1..3", "1.03", "1.-3", "1.3.4294967296", "1.3.x", " 1.3"]
+        {
             assert!(bad.parse::<OidArc>().is_err(), "{bad:?} was taken");
         }
         for good in ["2.999.1", "1.39", "0.4.0", "2.25.4294967295"] {

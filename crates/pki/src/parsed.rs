@@ -16,6 +16,7 @@ use crate::{
     oid::{PrivateOid, standard},
     public_key::Digest,
     sha256,
+    signed::assemble,
 };
 
 /// Bytes of a certificate at most.
@@ -67,7 +68,12 @@ pub fn parse_certificate(der: &[u8], arc: &OidArc) -> Result<ParsedCertificate> 
         fingerprint: Fingerprint::from_bytes(sha256(der)),
         authority_key_id: None,
         subject_dn: name::text(&certificate.subject),
-        common_name: certificate.subject.iter_common_name().next().and_then(|cn| cn.as_str().ok()).map(str::to_owned),
+        common_name: certificate
+            .subject
+            .iter_common_name()
+            .next()
+            .and_then(|cn| cn.as_str().ok())
+            .map(str::to_owned),
         public_key: SubjectPublicKey::recognize(certificate.subject_pki.raw)?,
         principal: principal(&certificate, arc)?,
         not_before: timestamp(certificate.validity.not_before),
@@ -78,13 +84,19 @@ pub fn parse_certificate(der: &[u8], arc: &OidArc) -> Result<ParsedCertificate> 
         uris: Vec::new(),
         emails: Vec::new(),
     };
-    if let Some(ParsedExtension::AuthorityKeyIdentifier(id)) = extension(&certificate, standard::AUTHORITY_KEY_ID)? {
+    if let Some(ParsedExtension::AuthorityKeyIdentifier(id)) =
+        extension(&certificate, standard::AUTHORITY_KEY_ID)?
+    {
         parsed.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
     }
-    if let Some(ParsedExtension::BasicConstraints(constraints)) = extension(&certificate, standard::BASIC_CONSTRAINTS)? {
+    if let Some(ParsedExtension::BasicConstraints(constraints)) =
+        extension(&certificate, standard::BASIC_CONSTRAINTS)?
+    {
         parsed.is_ca = constraints.ca;
     }
-    if let Some(ParsedExtension::SubjectAlternativeName(names)) = extension(&certificate, standard::SUBJECT_ALT_NAME)? {
+    if let Some(ParsedExtension::SubjectAlternativeName(names)) =
+        extension(&certificate, standard::SUBJECT_ALT_NAME)?
+    {
         for name in &names.general_names {
             parsed.take_name(name)?;
         }
@@ -95,7 +107,7 @@ pub fn parse_certificate(der: &[u8], arc: &OidArc) -> Result<ParsedCertificate> 
 impl ParsedCertificate {
     fn take_name(&mut self, name: &GeneralName<'_>) -> Result<()> {
         match name {
-            GeneralName::DNSName(dns) => self.dns_names.push(dns.parse()?),
+            GeneralName::DNSName(dns) => self.dns_names.push(dns.parse().map_err(of_certificate)?),
             GeneralName::IPAddress(bytes) => self.ip_addresses.push(ip_address(bytes)?),
             GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
             GeneralName::RFC822Name(email) => self.emails.push((*email).to_owned()),
@@ -157,13 +169,15 @@ pub(crate) fn extension<'a, 'c>(
 }
 
 /// Whether `key` made the certificate's signature, with an algorithm that both of its places name (RFC 5280
-/// section 4.1.1.2).
+/// section 4.1.1.2), in DER: whoever could change a byte of the frame would change the fingerprint.
 pub(crate) fn signature_verifies(certificate: &X509Certificate<'_>, key: &SubjectPublicKey) -> bool {
-    let signature = &certificate.signature_value;
-    certificate.signature_algorithm == certificate.tbs_certificate.signature
-        && signature.unused_bits == 0
-        && Digest::named_by(&certificate.signature_algorithm, key.algorithm())
-            .is_some_and(|digest| key.verify_with(digest, certificate.tbs_certificate.as_ref(), &signature.data))
+    let (tbs, signature) = (&certificate.tbs_certificate, &certificate.signature_value);
+    let Some(digest) = Digest::named_by(&certificate.signature_algorithm, key.algorithm()) else {
+        return false;
+    };
+    certificate.signature_algorithm == tbs.signature
+        && assemble(tbs.as_ref(), digest.identifier(), &signature.data) == certificate.as_raw()
+        && key.verify_with(digest, tbs.as_ref(), &signature.data)
 }
 
 pub(crate) fn timestamp(time: ASN1Time) -> Timestamp {
@@ -174,15 +188,23 @@ fn malformed(what: &str) -> Error {
     Error::invalid("certificate", format!("the certificate can't be read: {what}"))
 }
 
+/// What is wrong with a name in the certificate is wrong with the certificate.
+fn of_certificate(error: Error) -> Error {
+    error.with_field("certificate")
+}
+
 fn serial(certificate: &X509Certificate<'_>) -> Result<Serial> {
     let raw = certificate.raw_serial();
     if raw.first().is_some_and(|byte| byte & 0x80 != 0) {
         return Err(malformed("its serial number is negative"));
     }
-    Serial::from_bytes(raw)
+    Serial::from_bytes(raw).map_err(of_certificate)
 }
 
-fn principal(certificate: &X509Certificate<'_>, arc: &OidArc) -> Result<Option<(PrincipalType, PrincipalId)>> {
+fn principal(
+    certificate: &X509Certificate<'_>,
+    arc: &OidArc,
+) -> Result<Option<(PrincipalType, PrincipalId)>> {
     let principal_type = private_text(certificate, arc.principal_type())?;
     let principal_id = private_text(certificate, arc.principal_id())?;
     match (principal_type, principal_id) {
@@ -190,7 +212,7 @@ fn principal(certificate: &X509Certificate<'_>, arc: &OidArc) -> Result<Option<(
         (Some(principal_type), Some(principal_id)) => {
             let known = PrincipalType::ALL.iter().find(|known| known.as_str() == principal_type);
             let Some(known) = known else { return Err(malformed("it names no known principal type")) };
-            Ok(Some((*known, principal_id.parse()?)))
+            Ok(Some((*known, principal_id.parse().map_err(of_certificate)?)))
         }
         _ => Err(malformed("it has one of the two extensions that name its principal, not both")),
     }
@@ -201,7 +223,9 @@ fn private_text<'a>(certificate: &'a X509Certificate<'_>, oid: &PrivateOid) -> R
     let mut found = None;
     for extension in certificate.extensions().iter().filter(|e| e.oid.as_bytes() == oid.content) {
         let text = match extension.value {
-            [0x0c, len, text @ ..] if usize::from(*len) == text.len() && *len < 0x80 => std::str::from_utf8(text).ok(),
+            [0x0c, len, text @ ..] if usize::from(*len) == text.len() && *len < 0x80 => {
+                std::str::from_utf8(text).ok()
+            }
             _ => None,
         };
         if text.is_none() || found.is_some() {

@@ -58,7 +58,9 @@ impl Block<'_> {
         let base64: Zeroizing<Vec<u8>> =
             Zeroizing::new(body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
         let decoded = BASE64.decode(&base64);
-        decoded.map(Zeroizing::new).map_err(|_| format!("the PEM block {:?} is not base64 between its lines", self.label))
+        decoded
+            .map(Zeroizing::new)
+            .map_err(|_| format!("the PEM block {:?} is not base64 between its lines", self.label))
     }
 }
 
@@ -105,8 +107,11 @@ mod tests {
         let der: Vec<u8> = (0..=255).collect();
         let pem = certificate_to_pem(&der);
         assert!(pem.lines().all(|line| line.len() <= 64));
-        assert_eq!(certificates_from_pem(pem.as_bytes()).unwrap(), [der.clone()]);
-        assert_eq!(certificates_from_pem(format!("# root\n{pem}\r\n{pem}").as_bytes()).unwrap(), [der.clone(), der]);
+        assert_eq!(certificates_from_pem(pem.as_bytes()).unwrap(), std::slice::from_ref(&der));
+        assert_eq!(
+            certificates_from_pem(format!("# root\n{pem}\r\n{pem}").as_bytes()).unwrap(),
+            [der.clone(), der]
+        );
     }
 
     #[test]

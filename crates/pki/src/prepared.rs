@@ -3,11 +3,12 @@
 
 use airunner_core::{Error, Fingerprint, KeyAlgorithm, Label, Result, Serial, Signer, Timestamp};
 
-use crate::{SubjectPublicKey, public_key::signature_algorithm, sha256};
+use crate::{SubjectPublicKey, public_key::Digest, sha256, signed::assemble};
 
 /// A certificate that lacks nothing but its signature. It exists only after the lint, can be signed once, and the bytes
 /// in it can't be changed.
 #[derive(Debug)]
+#[must_use = "it is no certificate before it is signed"]
 pub struct Prepared {
     pub(crate) tbs: Vec<u8>,
     pub(crate) issuer_key: SubjectPublicKey,
@@ -31,9 +32,12 @@ impl Prepared {
         }
         let signature = signer.sign(&self.tbs).await?;
         if !has_form_of(self.issuer_key.algorithm(), &signature) {
-            return Err(Error::internal("the signer returned something else than a signature of its algorithm"));
+            return Err(Error::internal(
+                "the signer returned something else than a signature of its algorithm",
+            ));
         }
-        let der = assemble(&self.tbs, signature_algorithm(self.issuer_key.algorithm()), &signature);
+        let identifier = Digest::own(self.issuer_key.algorithm()).identifier();
+        let der = assemble(&self.tbs, identifier, &signature);
         Ok(SignedCertificate {
             fingerprint: Fingerprint::from_bytes(sha256(&der)),
             der,
@@ -96,41 +100,9 @@ fn has_form_of(algorithm: KeyAlgorithm, signature: &[u8]) -> bool {
     }
 }
 
-fn assemble(tbs: &[u8], algorithm: &[u8], signature: &[u8]) -> Vec<u8> {
-    let mut bit_string = header(0x03, signature.len() + 1);
-    bit_string.push(0);
-    let mut der = header(0x30, tbs.len() + algorithm.len() + bit_string.len() + signature.len());
-    for part in [tbs, algorithm, &bit_string, signature] {
-        der.extend_from_slice(part);
-    }
-    der
-}
-
-/// Tag and definite length (X.690 section 10.1), with room for what follows.
-fn header(tag: u8, len: usize) -> Vec<u8> {
-    let mut header = Vec::with_capacity(len + 6);
-    header.push(tag);
-    let bytes = len.to_be_bytes();
-    let significant = &bytes[bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len() - 1)..];
-    if len >= 0x80 {
-        // At most 8 bytes of length.
-        header.push(0x80 | u8::try_from(significant.len()).unwrap_or(8));
-    }
-    header.extend_from_slice(significant);
-    header
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_are_those_of_der() {
-        assert_eq!(header(0x30, 0), [0x30, 0]);
-        assert_eq!(header(0x30, 0x7f), [0x30, 0x7f]);
-        assert_eq!(header(0x30, 0x80), [0x30, 0x81, 0x80]);
-        assert_eq!(header(0x30, 0x1234), [0x30, 0x82, 0x12, 0x34]);
-    }
 
     #[test]
     fn what_is_no_signature_is_seen() {

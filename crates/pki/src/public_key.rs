@@ -26,20 +26,22 @@ impl SubjectPublicKey {
     /// `key-not-accepted`, naming what the key is, for every type and encoding but those four.
     pub fn from_spki(spki: &[u8]) -> Result<Self> {
         let key = Self::recognize(spki)?;
-        ParsedPublicKey::new(verifier(key.algorithm, Digest::own(key.algorithm)), &key.spki).map_err(|_| {
-            Error::new(
-                Label::KeyNotAccepted,
-                format!("the public key is not a point of the curve {}", key.algorithm.as_str()),
-            )
-        })?;
+        ParsedPublicKey::new(verifier(key.algorithm, Digest::own(key.algorithm)), &key.spki).map_err(
+            |_| {
+                Error::new(
+                    Label::KeyNotAccepted,
+                    format!("the public key is not a point of the curve {}", key.algorithm.as_str()),
+                )
+            },
+        )?;
         Ok(key)
     }
 
     /// Like `from_spki`, but the point itself is looked at only by the first `verify_with`.
     pub(crate) fn recognize(spki: &[u8]) -> Result<Self> {
-        let known = FORMS.iter().find(|form| {
-            spki.len() == form.prefix.len() + form.key_len && spki.starts_with(form.prefix)
-        });
+        let known = FORMS
+            .iter()
+            .find(|form| spki.len() == form.prefix.len() + form.key_len && spki.starts_with(form.prefix));
         match known {
             Some(form) => Ok(Self { algorithm: form.algorithm, spki: spki.into() }),
             None => Err(foreign_key::refusal(spki)),
@@ -120,35 +122,27 @@ impl Digest {
         }
     }
 
+    /// The DER of the signatureAlgorithm that names it.
+    pub(crate) fn identifier(self) -> &'static [u8] {
+        match self {
+            Self::Sha256 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2],
+            Self::Sha384 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3],
+            Self::Sha512 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4],
+            Self::Pure => &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
+        }
+    }
+
     /// The digest that a signatureAlgorithm names, if it goes with a key of type `algorithm` and has no parameters
     /// (RFC 5758 section 3.2, RFC 8410 section 3).
     pub(crate) fn named_by(identifier: &AlgorithmIdentifier<'_>, algorithm: KeyAlgorithm) -> Option<Self> {
-        let digest = match identifier.algorithm.as_bytes() {
-            OID_ECDSA_SHA256 => Self::Sha256,
-            OID_ECDSA_SHA384 => Self::Sha384,
-            OID_ECDSA_SHA512 => Self::Sha512,
-            OID_ED25519 => Self::Pure,
-            _ => return None,
-        };
+        let oid = identifier.algorithm.as_bytes();
+        // An identifier is a SEQUENCE of the OID alone: two headers of two bytes, then its content.
+        let names = |digest: &Self| digest.identifier()[4..] == *oid;
+        let digest = [Self::Sha256, Self::Sha384, Self::Sha512, Self::Pure].into_iter().find(names)?;
         let fits = (digest == Self::Pure) == (algorithm == KeyAlgorithm::Ed25519);
         (fits && identifier.parameters.is_none()).then_some(digest)
     }
 }
-
-/// The signatureAlgorithm that our certificates have under an issuer of this type, as DER.
-pub(crate) fn signature_algorithm(algorithm: KeyAlgorithm) -> &'static [u8] {
-    match algorithm {
-        KeyAlgorithm::EcdsaP256 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2],
-        KeyAlgorithm::EcdsaP384 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3],
-        KeyAlgorithm::EcdsaP521 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4],
-        KeyAlgorithm::Ed25519 => &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
-    }
-}
-
-const OID_ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
-const OID_ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
-const OID_ECDSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
-const OID_ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// How a SubjectPublicKeyInfo of one type begins, and how many bytes follow.
 struct Form {

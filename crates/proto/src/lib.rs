@@ -1,4 +1,5 @@
-//! Generated messages and services of the airunner API, and its descriptor set. Nothing here is written by hand.
+//! Generated messages and services of the airunner API, and its descriptor set. Only the `Debug` of messages
+//! that hold a secret is written by hand.
 
 #![allow(
     missing_docs,
@@ -10,6 +11,7 @@
 )]
 
 mod files;
+mod redacted;
 
 pub use files::FILES;
 

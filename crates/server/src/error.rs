@@ -74,6 +74,9 @@ mod tests {
         let status = status(&Error::internal("the disk is on fire"), "r-1");
         assert!(status.message().contains("r-1"));
         assert!(!format!("{status:?}").contains("fire"));
-        assert_eq!(status.get_error_details().error_info().map(|info| info.reason.as_str()), Some("internal"));
+        assert_eq!(
+            status.get_error_details().error_info().map(|info| info.reason.as_str()),
+            Some("internal")
+        );
     }
 }

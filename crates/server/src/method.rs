@@ -12,6 +12,8 @@ pub struct Method {
     pub permission: Permission,
     /// Served on the public listener too, without a certificate.
     pub public: bool,
+    /// Answers with a stream, which ends when its caller's authority does.
+    pub streaming: bool,
 }
 
 /// Every RPC by its path, `/package.Service/Method`.
@@ -40,7 +42,7 @@ impl Methods {
             let declared = declared(&pool, &method)?;
             methods.insert(path, declared);
         }
-        let standard = Method { permission: Permission::SelfService, public: false };
+        let standard = Method { permission: Permission::SelfService, public: false, streaming: true };
         methods.extend(STANDARD.iter().map(|path| ((*path).to_owned(), standard)));
         Ok(Self(methods))
     }
@@ -63,12 +65,13 @@ fn declared(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Method> 
         .and_then(|value| value.as_str().map(str::to_owned))
         .ok_or_else(|| fault("declares no permission"))?;
     let permission: Permission = permission.parse().map_err(|_| fault("declares an unknown permission"))?;
-    let public =
-        option(pool, &options, "airunner.authz.v1.public").and_then(|value| value.as_bool()).unwrap_or_default();
+    let public = option(pool, &options, "airunner.authz.v1.public")
+        .and_then(|value| value.as_bool())
+        .unwrap_or_default();
     if public != (permission == Permission::Anonymous) {
         return Err(fault("is public without being anonymous, or the other way round"));
     }
-    Ok(Method { permission, public })
+    Ok(Method { permission, public, streaming: method.is_server_streaming() })
 }
 
 fn option(pool: &DescriptorPool, options: &DynamicMessage, name: &str) -> Option<prost_reflect::Value> {
@@ -87,7 +90,10 @@ mod tests {
         assert_eq!(get("/airunner.ca.v1.EnrollmentService/Enroll").permission, Permission::Anonymous);
         assert!(get("/airunner.ca.v1.CertificateService/GetTrustBundle").public);
         let suspend = get("/airunner.principal.v1.PrincipalService/SuspendPrincipal");
-        assert_eq!(suspend, Method { permission: Permission::PrincipalsManage, public: false });
+        assert_eq!(
+            suspend,
+            Method { permission: Permission::PrincipalsManage, public: false, streaming: false }
+        );
         assert!(methods.get("/airunner.principal.v1.PrincipalService/Nothing").is_none());
     }
 }

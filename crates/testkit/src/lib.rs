@@ -1,5 +1,10 @@
 //! Test PKI, fake clock, seeded randomness, and the conformance suites of stores and signers.
 
 pub mod clock;
+pub mod conformance;
+mod pki;
 pub mod random;
 pub mod records;
+pub mod signer;
+
+pub use pki::{TestCa, TestLeaf, sign};

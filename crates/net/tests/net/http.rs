@@ -73,7 +73,7 @@ async fn draining_finishes_what_is_open_and_takes_nothing_new() {
 #[tokio::test]
 async fn a_connection_without_requests_is_asked_to_leave() {
     let mut options = Options::default();
-    options.limits.header_read_timeout = Duration::from_millis(100);
+    options.limits.header_read_timeout = Duration::from_millis(500);
     options.limits.idle_timeout = Duration::from_millis(200);
     let bed = Bed::with(options).await;
     let mut client = bed.client().await;

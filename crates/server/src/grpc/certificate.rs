@@ -35,11 +35,17 @@ impl CertificateService for CertificateApi {
         let registered = async {
             let id = call.message.principal_id.parse()?;
             let wanted = &call.message;
-            self.0.app.certificates.register(&call.caller, &id, &wanted.certificate, &wanted.description).await
+            self.0
+                .app
+                .certificates
+                .register(&call.caller, &id, &wanted.certificate, &wanted.description)
+                .await
         };
-        call.answer(registered.await.map(|certificate| pb::RegisterCertificateResponse {
-            certificate: Some(message(&certificate)),
-        }))
+        call.answer(
+            registered.await.map(|certificate| pb::RegisterCertificateResponse {
+                certificate: Some(message(&certificate)),
+            }),
+        )
     }
 
     async fn renew_certificate(
@@ -62,10 +68,13 @@ impl CertificateService for CertificateApi {
         let call = call(request)?;
         let found = async {
             let name = name(&call.message.serial_number, &call.message.fingerprint)?;
-            let name = name.ok_or_else(|| Error::invalid("serial_number", "name a serial number or a fingerprint"))?;
+            let name =
+                name.ok_or_else(|| Error::invalid("serial_number", "name a serial number or a fingerprint"))?;
             self.0.app.certificates.get(&call.caller, &name).await
         };
-        call.answer(found.await.map(|found| pb::GetCertificateResponse { certificate: Some(message(&found)) }))
+        call.answer(
+            found.await.map(|found| pb::GetCertificateResponse { certificate: Some(message(&found)) }),
+        )
     }
 
     async fn list_certificates(
@@ -129,7 +138,10 @@ impl CertificateApi {
         })
     }
 
-    async fn revoke(&self, call: &Call<pb::RevokeCertificatesRequest>) -> Result<pb::RevokeCertificatesResponse> {
+    async fn revoke(
+        &self,
+        call: &Call<pb::RevokeCertificatesRequest>,
+    ) -> Result<pb::RevokeCertificatesResponse> {
         let wanted = &call.message;
         let target = match (name(&wanted.serial_number, &wanted.fingerprint)?, wanted.principal_id.as_str()) {
             (Some(name), "") => RevokeTarget::Certificate(name),
@@ -205,7 +217,10 @@ pub(super) fn message(certificate: &Certificate) -> pb::Certificate {
         retire_at: certificate.retire_at.map(convert::time),
         first_seen_at: certificate.first_seen_at.map(convert::time),
         lineage_id: certificate.lineage_id.to_string(),
-        predecessor: certificate.predecessor.map(|reference| reference.serial.to_string()).unwrap_or_default(),
+        predecessor: certificate
+            .predecessor
+            .map(|reference| reference.serial.to_string())
+            .unwrap_or_default(),
         revoked: certificate.revocation.is_some(),
         revoked_at: certificate.revocation.map(|revocation| convert::time(revocation.at)),
         revocation_reason: reason.unwrap_or_default() as i32,

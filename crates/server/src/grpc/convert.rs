@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use airunner_core::{
-    Error, PrincipalStatus, PrincipalType, Result, RevocationReason, Role, Timestamp,
-};
+use airunner_core::{Error, PrincipalStatus, PrincipalType, Result, RevocationReason, Role, Timestamp};
 use airunner_proto::{ca::v1 as ca, principal::v1 as principal};
 
 /// A wall-clock time on the wire.
@@ -16,8 +14,11 @@ pub(super) fn time(at: Timestamp) -> prost_types::Timestamp {
 
 /// A wall-clock time from the wire, to the millisecond.
 pub(super) fn from_time(field: &str, at: &prost_types::Timestamp) -> Result<Timestamp> {
-    let millis = at.seconds.checked_mul(1_000).and_then(|millis| millis.checked_add(i64::from(at.nanos) / 1_000_000));
-    millis.map(Timestamp::from_millis).ok_or_else(|| Error::invalid(field, "this time lies outside what can be told"))
+    let millis =
+        at.seconds.checked_mul(1_000).and_then(|millis| millis.checked_add(i64::from(at.nanos) / 1_000_000));
+    millis
+        .map(Timestamp::from_millis)
+        .ok_or_else(|| Error::invalid(field, "this time lies outside what can be told"))
 }
 
 /// A duration on the wire.
@@ -27,7 +28,10 @@ pub(super) fn duration(duration: Duration) -> prost_types::Duration {
 }
 
 /// A duration from the wire; a negative one is refused.
-pub(super) fn from_duration(field: &str, duration: Option<prost_types::Duration>) -> Result<Option<Duration>> {
+pub(super) fn from_duration(
+    field: &str,
+    duration: Option<prost_types::Duration>,
+) -> Result<Option<Duration>> {
     let convert = |duration: prost_types::Duration| {
         Duration::try_from(duration).map_err(|_| Error::invalid(field, "a duration is not negative"))
     };

@@ -48,7 +48,10 @@ impl EnrollmentService for EnrollmentApi {
         call.answer(deleted.await.map(|()| pb::DeleteEnrollmentTokenResponse {}))
     }
 
-    async fn enroll(&self, request: Request<pb::EnrollRequest>) -> Result<Response<pb::EnrollResponse>, Status> {
+    async fn enroll(
+        &self,
+        request: Request<pb::EnrollRequest>,
+    ) -> Result<Response<pb::EnrollResponse>, Status> {
         let context = RequestContext::of(request.extensions());
         let message = request.into_inner();
         let app = &self.0.app;
@@ -94,7 +97,10 @@ fn message(token: &EnrollmentToken) -> pb::EnrollmentToken {
         created_at: Some(convert::time(token.created_at)),
         expires_at: Some(convert::time(token.expires_at)),
         used_at: token.used_at.map(convert::time),
-        serial_number: token.certificate.map(|certificate| certificate.serial.to_string()).unwrap_or_default(),
+        serial_number: token
+            .certificate
+            .map(|certificate| certificate.serial.to_string())
+            .unwrap_or_default(),
         description: token.description.clone(),
     }
 }

@@ -46,7 +46,11 @@ impl JobEventsService for EventsApi {
             let events = events.into_iter().map(published).collect::<Result<Vec<_>>>()?;
             self.0.app.events.publish(&call.caller, &call.message.task_token, events).await
         };
-        call.answer(published.await.map(|(_, sequence)| pb::PublishEventBatchResponse { sequence: sequence.as_u64() }))
+        call.answer(
+            published
+                .await
+                .map(|(_, sequence)| pb::PublishEventBatchResponse { sequence: sequence.as_u64() }),
+        )
     }
 
     async fn stream_events(
@@ -146,7 +150,12 @@ fn published(event: pb::JobEvent) -> Result<PublishedEvent> {
         Some(Kind::Output(output)) => {
             let stream = output_stream(output.stream)?
                 .ok_or_else(|| Error::invalid("events.output.stream", "say which stream it came from"))?;
-            return Ok(PublishedEvent::Output(OutputChunk { sequence, at, stream, bytes: output.data.into() }));
+            return Ok(PublishedEvent::Output(OutputChunk {
+                sequence,
+                at,
+                stream,
+                bytes: output.data.into(),
+            }));
         }
         Some(Kind::AttemptEnded(_) | Kind::Gap(_)) | None => {
             return Err(Error::invalid("events.kind", "a worker publishes started, output and note"));

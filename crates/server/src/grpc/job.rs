@@ -39,9 +39,11 @@ impl JobService for JobApi {
             let request_id = request_id(&call.message.request_id)?;
             self.0.app.jobs.enqueue(&call.caller, specs, request_id).await
         };
-        call.answer(enqueued.await.map(|ids| pb::EnqueueJobsResponse {
-            job_ids: ids.iter().map(ToString::to_string).collect(),
-        }))
+        call.answer(
+            enqueued.await.map(|ids| pb::EnqueueJobsResponse {
+                job_ids: ids.iter().map(ToString::to_string).collect(),
+            }),
+        )
     }
 
     async fn start_job(
@@ -67,7 +69,8 @@ impl JobService for JobApi {
         let call = call(request)?;
         let opened = line_request(&call.message).and_then(|line| self.0.app.jobs.dequeue(&call.caller, line));
         let mut line = call.answer(opened)?.into_inner();
-        let visibility = convert::duration(visibility(call.message.visibility_timeout).unwrap_or(DEFAULT_VISIBILITY));
+        let visibility =
+            convert::duration(visibility(call.message.visibility_timeout).unwrap_or(DEFAULT_VISIBILITY));
         let request_id = call.caller.request_id().to_owned();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             while let Some(message) = line.next().await.map_err(|error| status(&error, &request_id))? {
@@ -86,12 +89,16 @@ impl JobService for JobApi {
             self.0.app.jobs.extend(&call.caller, &call.message.task_tokens, by).await
         };
         let result = |result: Result<airunner_core::Timestamp>| match result {
-            Ok(deadline) => pb::LeaseResult { deadline: Some(convert::time(deadline)), error_label: String::new() },
+            Ok(deadline) => {
+                pb::LeaseResult { deadline: Some(convert::time(deadline)), error_label: String::new() }
+            }
             Err(error) => pb::LeaseResult { deadline: None, error_label: error.label().as_str().to_owned() },
         };
-        call.answer(extended.await.map(|results| pb::ExtendLeaseResponse {
-            results: results.into_iter().map(result).collect(),
-        }))
+        call.answer(
+            extended.await.map(|results| pb::ExtendLeaseResponse {
+                results: results.into_iter().map(result).collect(),
+            }),
+        )
     }
 
     async fn complete_jobs(
@@ -108,12 +115,17 @@ impl JobService for JobApi {
             Ok(state) => pb::CompletionResult { state: job_state(state) as i32, error_label: String::new() },
             Err(error) => pb::CompletionResult { state: 0, error_label: error.label().as_str().to_owned() },
         };
-        call.answer(done.await.map(|results| pb::CompleteJobsResponse {
-            results: results.into_iter().map(result).collect(),
-        }))
+        call.answer(
+            done.await.map(|results| pb::CompleteJobsResponse {
+                results: results.into_iter().map(result).collect(),
+            }),
+        )
     }
 
-    async fn get_job(&self, request: Request<pb::GetJobRequest>) -> Result<Response<pb::GetJobResponse>, Status> {
+    async fn get_job(
+        &self,
+        request: Request<pb::GetJobRequest>,
+    ) -> Result<Response<pb::GetJobResponse>, Status> {
         let call = call(request)?;
         let found = self.find(&call, &call.message.job_id).await;
         call.answer(found.map(|job| pb::GetJobResponse { job: Some(message(&job)) }))
@@ -201,7 +213,8 @@ fn visibility(wanted: Option<prost_types::Duration>) -> Result<Duration> {
 }
 
 fn spec(spec: pb::JobSpec) -> Result<JobSpec> {
-    let repository = spec.repository.map(|repository| Repository { url: repository.url, revision: repository.revision });
+    let repository =
+        spec.repository.map(|repository| Repository { url: repository.url, revision: repository.revision });
     Ok(JobSpec {
         queue: (!spec.queue.is_empty()).then(|| spec.queue.parse()).transpose()?,
         command: spec.command,
@@ -228,7 +241,10 @@ fn line_request(request: &pb::DequeueJobsRequest) -> Result<LineRequest> {
     })
 }
 
-fn line_message(message: LineMessage, visibility: prost_types::Duration) -> pb::dequeue_jobs_response::Message {
+fn line_message(
+    message: LineMessage,
+    visibility: prost_types::Duration,
+) -> pb::dequeue_jobs_response::Message {
     use pb::dequeue_jobs_response::Message;
     match message {
         LineMessage::Waiting => Message::Waiting(pb::Waiting {}),
@@ -257,7 +273,8 @@ fn line_message(message: LineMessage, visibility: prost_types::Duration) -> pb::
 
 fn completion(completion: pb::Completion) -> Result<(String, AttemptOutcome)> {
     use pb::completion::Outcome;
-    let outcome = completion.outcome.ok_or_else(|| Error::invalid("completions.outcome", "say how it ended"))?;
+    let outcome =
+        completion.outcome.ok_or_else(|| Error::invalid("completions.outcome", "say how it ended"))?;
     let from_optional = |exit: Option<pb::Exit>| exit.map(from_exit).transpose();
     let outcome = match outcome {
         Outcome::Exited(exit) => AttemptOutcome::Exited(from_exit(exit)?),

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use airunner_app::{
-    authn::certificate_hash,
-    principal::new_principal,
-};
+use airunner_app::{authn::certificate_hash, principal::new_principal};
 use airunner_core::{
-    DnsName, EnrolScope, Error, PageRequest, Permission, Principal, PrincipalFilter, PrincipalId, PrincipalUpdate,
-    Result, Role,
+    DnsName, EnrolScope, Error, PageRequest, Permission, Principal, PrincipalFilter, PrincipalId,
+    PrincipalUpdate, Result, Role,
 };
 use airunner_proto::principal::v1::{self as pb, principal_service_server::PrincipalService};
 use tonic::{Request, Response, Status, async_trait};
@@ -71,7 +68,9 @@ impl PrincipalService for PrincipalApi {
             let update = update(&call.message)?;
             self.0.app.principals.update(&call.caller, &id, call.message.version, update).await
         };
-        call.answer(updated.await.map(|updated| pb::UpdatePrincipalResponse { principal: Some(message(&updated)) }))
+        call.answer(
+            updated.await.map(|updated| pb::UpdatePrincipalResponse { principal: Some(message(&updated)) }),
+        )
     }
 
     async fn set_principal_roles(
@@ -84,7 +83,9 @@ impl PrincipalService for PrincipalApi {
             let roles = roles(&call.message.roles)?;
             self.0.app.principals.set_roles(&call.caller, &id, call.message.version, roles).await
         };
-        call.answer(changed.await.map(|changed| pb::SetPrincipalRolesResponse { principal: Some(message(&changed)) }))
+        call.answer(
+            changed.await.map(|changed| pb::SetPrincipalRolesResponse { principal: Some(message(&changed)) }),
+        )
     }
 
     async fn suspend_principal(
@@ -96,7 +97,9 @@ impl PrincipalService for PrincipalApi {
             let id: PrincipalId = call.message.principal_id.parse()?;
             self.0.app.principals.suspend(&call.caller, &id, &call.message.reason).await
         };
-        call.answer(changed.await.map(|changed| pb::SuspendPrincipalResponse { principal: Some(message(&changed)) }))
+        call.answer(
+            changed.await.map(|changed| pb::SuspendPrincipalResponse { principal: Some(message(&changed)) }),
+        )
     }
 
     async fn activate_principal(
@@ -108,7 +111,9 @@ impl PrincipalService for PrincipalApi {
             let id: PrincipalId = call.message.principal_id.parse()?;
             self.0.app.principals.activate(&call.caller, &id).await
         };
-        call.answer(changed.await.map(|changed| pb::ActivatePrincipalResponse { principal: Some(message(&changed)) }))
+        call.answer(
+            changed.await.map(|changed| pb::ActivatePrincipalResponse { principal: Some(message(&changed)) }),
+        )
     }
 
     async fn revoke_principal(
@@ -120,7 +125,9 @@ impl PrincipalService for PrincipalApi {
             let id: PrincipalId = call.message.principal_id.parse()?;
             self.0.app.principals.revoke(&call.caller, &id, &call.message.reason).await
         };
-        call.answer(changed.await.map(|changed| pb::RevokePrincipalResponse { principal: Some(message(&changed)) }))
+        call.answer(
+            changed.await.map(|changed| pb::RevokePrincipalResponse { principal: Some(message(&changed)) }),
+        )
     }
 
     async fn delete_principal(
@@ -132,10 +139,15 @@ impl PrincipalService for PrincipalApi {
             let id: PrincipalId = call.message.principal_id.parse()?;
             self.0.app.principals.delete(&call.caller, &id).await
         };
-        call.answer(changed.await.map(|changed| pb::DeletePrincipalResponse { principal: Some(message(&changed)) }))
+        call.answer(
+            changed.await.map(|changed| pb::DeletePrincipalResponse { principal: Some(message(&changed)) }),
+        )
     }
 
-    async fn who_am_i(&self, request: Request<pb::WhoAmIRequest>) -> Result<Response<pb::WhoAmIResponse>, Status> {
+    async fn who_am_i(
+        &self,
+        request: Request<pb::WhoAmIRequest>,
+    ) -> Result<Response<pb::WhoAmIResponse>, Status> {
         let call = call(request)?;
         call.answer(self.who(&call).await)
     }
@@ -152,8 +164,9 @@ impl PrincipalService for PrincipalApi {
 impl PrincipalApi {
     async fn create(&self, call: &Call<pb::CreatePrincipalRequest>) -> Result<pb::CreatePrincipalResponse> {
         let wanted = &call.message;
-        let kind = convert::from_principal_type("type", wanted.r#type)?
-            .ok_or_else(|| Error::invalid("type", "say what the principal is: admin, worker, user or service"))?;
+        let kind = convert::from_principal_type("type", wanted.r#type)?.ok_or_else(|| {
+            Error::invalid("type", "say what the principal is: admin, worker, user or service")
+        })?;
         let fresh = new_principal(wanted.principal_id.parse()?, kind, self.0.app.clock().now(), "");
         let principal = Principal {
             roles: roles(&wanted.roles)?,
@@ -182,7 +195,11 @@ impl PrincipalApi {
             permissions: call.caller.permissions().iter().map(|permission| permission.to_string()).collect(),
             serial_number: call.caller.certificate_serial(),
             expires_at: me.certificate.as_ref().map(|certificate| convert::time(certificate.expires_at)),
-            fingerprint: me.certificate.as_ref().map(|certificate| certificate.fingerprint.to_string()).unwrap_or_default(),
+            fingerprint: me
+                .certificate
+                .as_ref()
+                .map(|certificate| certificate.fingerprint.to_string())
+                .unwrap_or_default(),
             certificate_hash: hash.unwrap_or_default(),
             spiffe_id: me.spiffe_id,
         })
@@ -202,7 +219,9 @@ impl PrincipalApi {
         let reason = match (active, allowed) {
             (_, true) => format!("{id} may: it has {} by its roles ({})", permission, held.join(", ")),
             (false, false) => format!("{id} may not: it is {}", subject.status),
-            (true, false) => format!("{id} may not: none of its roles ({}) has {permission}", held.join(", ")),
+            (true, false) => {
+                format!("{id} may not: none of its roles ({}) has {permission}", held.join(", "))
+            }
         };
         Ok(pb::ExplainAccessResponse {
             allowed,
@@ -238,9 +257,11 @@ fn message(principal: &Principal) -> pb::Principal {
 }
 
 fn update(request: &pb::UpdatePrincipalRequest) -> Result<PrincipalUpdate> {
-    let mask = request.update_mask.as_ref().filter(|mask| !mask.paths.is_empty()).ok_or_else(|| {
-        Error::invalid("update_mask", "name the fields to overwrite")
-    })?;
+    let mask = request
+        .update_mask
+        .as_ref()
+        .filter(|mask| !mask.paths.is_empty())
+        .ok_or_else(|| Error::invalid("update_mask", "name the fields to overwrite"))?;
     let wanted = request.principal.clone().unwrap_or_default();
     let mut update = PrincipalUpdate::default();
     for path in &mask.paths {
@@ -252,7 +273,9 @@ fn update(request: &pb::UpdatePrincipalRequest) -> Result<PrincipalUpdate> {
             "validity" => update.validity = Some(convert::from_duration("validity", wanted.validity)?),
             "metadata" => update.metadata = Some(wanted.metadata.clone().into_iter().collect()),
             "enrol_scope" => update.enrol_scope = Some(wanted.enrol_scope.as_ref().map(scope).transpose()?),
-            other => return Err(Error::invalid("update_mask", format!("{other:?} is no field that can be set"))),
+            other => {
+                return Err(Error::invalid("update_mask", format!("{other:?} is no field that can be set")));
+            }
         }
     }
     Ok(update)

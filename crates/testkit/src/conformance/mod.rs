@@ -1,0 +1,230 @@
+//! What every backend of the store must do: one suite, run unchanged against each. A backend that passes can replace
+//! another.
+//!
+//! [`store_conformance!`](crate::store_conformance) emits a `#[tokio::test]` for each behaviour. Every behaviour gets
+//! an empty store of its own, and names its own times: no backend may read a clock to decide anything.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "these are tests: they fail by panicking, and are named by what they demand"
+)]
+
+pub mod audit;
+pub mod certificate;
+pub mod change;
+pub mod enrollment;
+pub mod issuance;
+pub mod issuer;
+pub mod keyring;
+pub mod principal;
+pub mod renewal;
+pub mod server;
+mod world;
+
+use std::any::Any;
+
+use airunner_core::Stores;
+
+/// Bytes of output that the backend under test must keep of a job: open it with this limit.
+pub const OUTPUT_LIMIT: u64 = 1024 * 1024;
+
+/// An empty store, and what must live as long as it does: a directory, a server.
+pub struct Fixture {
+    /// The store.
+    pub stores: Stores,
+    _keep: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Fixture {
+    /// A store that needs `keep` to live.
+    pub fn with(stores: Stores, keep: impl Any + Send + Sync) -> Self {
+        Self { stores, _keep: Some(Box::new(keep)) }
+    }
+}
+
+impl From<Stores> for Fixture {
+    fn from(stores: Stores) -> Self {
+        Self { stores, _keep: None }
+    }
+}
+
+/// Emits the whole suite as the module `$name`. `$open` is an async closure that returns an empty store: [`Stores`],
+/// or a [`Fixture`] where something must live beside it.
+///
+/// ```ignore
+/// store_conformance!(memory, async || MemoryStore::new(OUTPUT_LIMIT).stores());
+/// ```
+#[macro_export]
+macro_rules! store_conformance {
+    ($name:ident, $open:expr) => {
+        mod $name {
+            use super::*;
+
+            $crate::conformance_behaviours! { $open;
+                principal:
+                    what_is_created_is_read_back,
+                    ids_are_found_whatever_their_case,
+                    an_id_is_taken_in_every_case_and_for_ever,
+                    of_many_that_create_one_id_one_wins,
+                    a_dns_name_belongs_to_one_principal,
+                    a_dns_name_that_is_given_up_is_free,
+                    an_update_overwrites_what_it_names,
+                    a_write_of_an_old_version_is_refused,
+                    of_many_that_write_one_version_one_wins,
+                    what_is_unknown_is_not_found,
+                    roles_are_set_and_everyone_is_told,
+                    the_last_admin_keeps_its_role,
+                    suspension_says_when_and_why_until_it_is_over,
+                    the_status_that_it_has_changes_nothing_but_is_audited,
+                    what_is_deleted_stays_deleted,
+                    the_last_admin_stays_where_that_is_asked_for,
+                    admins_that_suspend_one_another_leave_one,
+                    a_denial_can_revoke_in_the_same_act,
+                    a_status_that_it_has_can_still_revoke,
+                    lists_are_in_order_and_leave_out_what_is_deleted,
+                    lists_are_cut_to_what_the_filter_names,
+                    pages_lose_nothing_while_others_write,
+                    a_page_token_of_no_list_is_refused;
+                certificate:
+                    what_is_recorded_is_read_back,
+                    what_is_unknown_is_not_there,
+                    an_identity_shows_what_its_principal_has_become,
+                    two_issuers_may_use_one_serial_number,
+                    the_first_sight_is_noted_once,
+                    what_is_revoked_is_never_first_seen,
+                    revoking_says_when_and_why_and_tells_everyone_once,
+                    every_reason_is_kept,
+                    what_has_expired_is_not_revoked,
+                    a_principal_loses_all_that_is_unexpired,
+                    a_dry_run_changes_nothing_and_keeps_its_limit,
+                    lists_run_from_the_newest,
+                    lists_are_cut_to_what_the_filter_names,
+                    what_expires_soon_includes_the_revoked_unless_they_are_left_out,
+                    pages_lose_nothing_while_others_issue,
+                    the_nearest_expiries_come_first,
+                    a_suspension_revokes_nothing;
+                issuance:
+                    a_serial_number_is_used_once_by_an_issuer,
+                    of_many_that_use_one_serial_number_one_wins,
+                    only_an_active_principal_gets_one,
+                    a_decision_on_an_old_version_is_refused,
+                    a_principal_has_as_many_lineages_as_it_may,
+                    what_expired_or_retired_takes_no_slot,
+                    no_limit_is_no_limit,
+                    of_many_that_want_the_last_slots_as_many_get_one,
+                    a_request_that_is_repeated_gets_the_same_certificate,
+                    a_request_is_forgotten_after_a_day,
+                    of_many_with_one_request_one_is_new,
+                    a_refused_request_is_not_kept,
+                    a_token_is_used_once,
+                    a_repeated_enrolment_works_after_the_token_expired,
+                    a_token_that_does_not_count_enrols_nobody,
+                    a_token_counts_while_its_creator_is_as_it_was,
+                    an_enrolment_needs_a_slot_and_keeps_the_token_without,
+                    of_many_keys_that_use_one_token_one_wins,
+                    a_suspension_and_an_issuance_never_both_win;
+                renewal:
+                    a_successor_joins_the_lineage_and_its_predecessor_retires,
+                    an_overlap_ends_at_expiry_at_the_latest,
+                    what_is_over_is_not_renewed,
+                    a_suspended_principal_renews_nothing,
+                    the_same_key_gets_the_same_successor,
+                    an_unseen_successor_is_replaced,
+                    a_seen_successor_is_a_fork,
+                    a_replacement_of_a_used_serial_number_replaces_nothing,
+                    of_many_with_one_key_one_is_new,
+                    of_many_with_their_own_keys_one_stays,
+                    first_sight_and_replacement_never_both_win,
+                    a_long_lineage_keeps_one_slot;
+                enrollment:
+                    what_is_created_is_read_back,
+                    only_an_active_principal_gets_one,
+                    a_token_id_is_used_once,
+                    a_repeated_request_voids_the_earlier_token,
+                    a_deleted_token_is_gone,
+                    lists_run_from_the_newest_and_may_be_of_one_creator;
+                issuer:
+                    a_ca_is_founded_and_read_back_oldest_first,
+                    before_it_there_is_none,
+                    a_ca_is_founded_once,
+                    a_ca_is_replaced_by_name,
+                    of_many_that_found_a_ca_one_wins,
+                    an_issuing_ca_has_a_successor,
+                    of_many_successors_one_wins;
+                keyring:
+                    a_keyring_is_kept_as_it_was_made,
+                    there_is_one_keyring;
+                audit:
+                    what_is_recorded_is_read_back,
+                    entries_are_numbered_in_order,
+                    none_is_lost_when_many_write;
+                change:
+                    the_feed_begins_empty,
+                    what_changes_no_authority_writes_nothing,
+                    changes_are_read_from_any_place_in_any_number,
+                    a_follower_ahead_of_the_store_is_told_to_load_anew,
+                    numbers_have_no_gaps_when_many_write,
+                    a_reader_never_overtakes_a_writer,
+                    what_was_pruned_is_said_to_be,
+                    waiting_ends_with_a_change,
+                    waiting_ends_without_a_change_too,
+                    a_snapshot_holds_every_denial_in_force,
+                    a_snapshot_and_what_follows_it_are_the_whole;
+                server:
+                    a_heartbeat_brings_every_row,
+                    the_highest_time_only_grows_and_only_when_it_may,
+                    who_leaves_or_falls_silent_is_gone,
+                    housekeeping_is_one_servers_until_its_time_is_over,
+                    who_leaves_gives_housekeeping_up,
+                    of_many_that_want_housekeeping_one_gets_it;
+            }
+        }
+    };
+}
+
+/// Emits a module for each noun with a test for each behaviour.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_behaviours {
+    ($open:expr; $($noun:ident: $($behaviour:ident),+;)+) => { $(
+        mod $noun {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    let fixture = $crate::conformance::Fixture::from(($open)().await);
+                    $crate::conformance::$noun::$behaviour(fixture.stores.clone()).await;
+                }
+            )+
+        }
+    )+ };
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_behaviour_is_in_the_macro() {
+        let listed = include_str!("mod.rs");
+        for source in [
+            include_str!("audit.rs"),
+            include_str!("certificate.rs"),
+            include_str!("change.rs"),
+            include_str!("enrollment.rs"),
+            include_str!("issuance.rs"),
+            include_str!("issuer.rs"),
+            include_str!("keyring.rs"),
+            include_str!("principal.rs"),
+            include_str!("renewal.rs"),
+            include_str!("server.rs"),
+        ] {
+            let behaviours = source.lines().filter_map(|line| line.strip_prefix("pub async fn "));
+            for behaviour in behaviours.filter_map(|rest| rest.split('(').next()) {
+                assert!(listed.contains(behaviour), "{behaviour} is run against no backend");
+            }
+        }
+    }
+}
