@@ -136,7 +136,8 @@ impl Home {
         files::create_private_folder(&self.0)?;
         let failed = |error: std::io::Error| files::failure("can't be read", &self.0, &error);
         let mode = fs::metadata(&self.0).map_err(failed)?.permissions().mode();
-        if mode & 0o077 == 0 {
+        let is_open = mode & 0o077 != 0;
+        if !is_open {
             return Ok(());
         }
         let is_ours = self.master_key().exists() || self.server_toml().exists();

@@ -10,7 +10,7 @@ use airunner_pki::{AcceptedKeys, OidArc};
 use super::source::Source;
 
 /// How long a predecessor may go on counting after its renewal.
-const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const MAX_OVERLAP: Duration = Duration::from_hours(7 * 24);
 
 /// The rules of issuance.
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ fn what_is_not_said_has_the_documented_default() {
     assert_eq!(config.store().output_dir(), Path::new("/etc/airunner/output"));
     assert_eq!(config.master_key(), Some(&MasterKeyConfig::Keyfile("/etc/airunner/master.key".into())));
     assert_eq!(config.jobs().output_limit(), 1 << 30);
-    assert_eq!(config.ca().overlap(), Duration::from_secs(3_600));
+    assert_eq!(config.ca().overlap(), Duration::from_hours(1));
     assert!(!config.ca().accepted_keys().contains(KeyAlgorithm::Ed25519));
     assert_eq!(config.worker().git_protocols(), ["https", "ssh"]);
     assert!(!config.worker().embedded());
@@ -182,7 +182,7 @@ fn the_environment_overrides_the_file_and_a_flag_overrides_both() {
     assert_eq!(config.server().public_addr().port(), 2);
     assert_eq!(config.server().names().len(), 2);
     assert!(config.worker().embedded());
-    assert_eq!(config.ca().validity()[&PrincipalType::Service], Duration::from_secs(86_400));
+    assert_eq!(config.ca().validity()[&PrincipalType::Service], Duration::from_hours(24));
     assert_eq!(config.limits().api_per_address().unwrap().burst, NonZeroU32::new(10).unwrap());
     assert_eq!(config.server().drain(), Duration::from_secs(30));
 }
