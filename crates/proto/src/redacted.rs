@@ -12,6 +12,8 @@ impl fmt::Debug for EnrollRequest {
 
 impl fmt::Debug for CreateEnrollmentTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CreateEnrollmentTokenResponse").field("enrollment", &self.enrollment).finish_non_exhaustive()
+        f.debug_struct("CreateEnrollmentTokenResponse")
+            .field("enrollment", &self.enrollment)
+            .finish_non_exhaustive()
     }
 }

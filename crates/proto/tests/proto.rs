@@ -12,7 +12,10 @@ fn proto_dir() -> &'static Path {
 #[test]
 fn the_committed_descriptor_set_is_current() {
     let committed = fs::read(proto_dir().join("descriptor.binpb")).unwrap();
-    assert!(committed == DESCRIPTOR_SET, "proto/ has changed: run `make proto-generate` and commit the result");
+    assert!(
+        committed == DESCRIPTOR_SET,
+        "proto/ has changed: run `make proto-generate` and commit the result"
+    );
 }
 
 #[test]
@@ -42,7 +45,9 @@ fn fields_that_hold_a_secret_are_on_the_list_and_marked() {
     let marked: BTreeSet<String> = pool
         .all_messages()
         .flat_map(|message| message.fields().collect::<Vec<_>>())
-        .filter(|field| field.options().get_field_by_name("debug_redact").is_some_and(|v| v.as_bool() == Some(true)))
+        .filter(|field| {
+            field.options().get_field_by_name("debug_redact").is_some_and(|v| v.as_bool() == Some(true))
+        })
         .map(|field| field.full_name().to_owned())
         .collect();
     assert_eq!(marked, SECRETS.iter().map(|name| (*name).to_owned()).collect());

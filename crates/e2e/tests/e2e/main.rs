@@ -1,0 +1,3 @@
+//! What a whole server does, from outside.
+
+mod denial;
