@@ -201,7 +201,7 @@ pub(crate) trait ChangeRows {
     fn last_change(&self) -> Result<ChangeNumber>;
     /// In order.
     fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<Vec<Change>>;
-    /// Suspended and deleted principals with an unexpired certificate.
+    /// Suspended and deleted principals with an active certificate: who has none can't authenticate.
     fn denied_principals(&self, now: Timestamp) -> Result<Vec<(PrincipalId, PrincipalStatus)>>;
     /// Unexpired certificates that are revoked.
     fn revoked_certificates(&self, now: Timestamp) -> Result<Vec<CertificateRef>>;
