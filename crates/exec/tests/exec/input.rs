@@ -32,7 +32,7 @@ async fn what_is_written_arrives_byte_for_byte_and_dropping_ends_it() {
 async fn a_job_that_does_not_read_makes_the_writer_wait_and_its_end_frees_it() {
     let (mut job, _output) = spawn(shell("sleep 1000").stdin(Stdin::Piped)).await;
     let mut input = job.input().unwrap();
-    let writing = tokio::spawn(async move { input.write(&[0; 1_000_000]).await });
+    let writing = tokio::spawn(async move { input.write(&vec![0; 1_000_000]).await });
     bounded(job.stop(Signal::Kill, Duration::ZERO)).await;
     let error = bounded(writing).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("takes no more input"), "{error}");
