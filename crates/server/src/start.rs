@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use airunner_core::{Clock, Error, Kind, Label, Result, SecureRandom, Secret};
+use airunner_core::{Clock, Error, Kind, Label, Result, Secret, SecureRandom};
 use airunner_host::{
     Config, Home, OpenHost, OpenStores,
     config::{Backend, FlagSetting, PemSource},
@@ -99,7 +99,8 @@ pub fn run(flags: Flags) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _closed = writeln!(std::io::stderr(), "error: {} ({})", error.message(), error.label().as_str());
+            let _closed =
+                writeln!(std::io::stderr(), "error: {} ({})", error.message(), error.label().as_str());
             if error.kind() == Kind::Internal {
                 tracing::error!(?error, "the server can't run");
             }
@@ -126,7 +127,8 @@ fn start_log(format: LogFormat) -> Result<()> {
 async fn serve(flags: Flags) -> Result<()> {
     let plan = if flags.no_auth { Plan::without_auth(&flags)? } else { Plan::configured(&flags)? };
     if matches!(flags.command, Some(Command::Check)) {
-        let what = plan.config.file().map_or("the configuration".to_owned(), |file| file.display().to_string());
+        let what =
+            plan.config.file().map_or("the configuration".to_owned(), |file| file.display().to_string());
         return writeln!(std::io::stdout(), "{what} is valid").map_err(Error::internal);
     }
     harden();
@@ -188,7 +190,10 @@ impl Plan {
                 if config.store().backend() != Backend::Memory || config.worker().embedded() {
                     return Err(Error::new(
                         Label::Config,
-                        format!("--no-auth is for trying things: {} sets a store or a worker", path.display()),
+                        format!(
+                            "--no-auth is for trying things: {} sets a store or a worker",
+                            path.display()
+                        ),
                     ));
                 }
                 std::fs::read_to_string(path).map_err(Error::internal)?
@@ -198,7 +203,9 @@ impl Plan {
         let config = Config::parse(&file, &text)?;
         let at = |flag: &Option<String>, port: u16| match flag {
             None => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-            Some(text) => text.parse().map_err(|_| Error::new(Label::Config, format!("{text:?} is no address"))),
+            Some(text) => {
+                text.parse().map_err(|_| Error::new(Label::Config, format!("{text:?} is no address")))
+            }
         };
         let mut options = options(&config)?;
         options.no_auth = true;
@@ -241,7 +248,8 @@ fn tls_source(config: &Config) -> Result<TlsSource> {
         }
         Some((PemSource::Variable(chain), PemSource::Variable(key))) => {
             let read = |name: &str| {
-                environment_variable(name).ok_or_else(|| Error::new(Label::Config, format!("{name} is not set")))
+                environment_variable(name)
+                    .ok_or_else(|| Error::new(Label::Config, format!("{name} is not set")))
             };
             Ok(TlsSource::Pem { chain: read(chain)?, key: Secret::new(read(key)?.into_bytes()) })
         }
@@ -264,7 +272,9 @@ fn check_in_background(stores: &Arc<OpenStores>, server: &mut Server) {
     if !stores.was_left_open() {
         return;
     }
-    tracing::warn!("the store was not closed: its log has been recovered, and it is checked in the background");
+    tracing::warn!(
+        "the store was not closed: its log has been recovered, and it is checked in the background"
+    );
     let stores = stores.clone();
     server.spawn(async move {
         match stores.quick_check().await {
@@ -283,7 +293,8 @@ fn announce(addresses: &Addresses, ready_fd: Option<u32>) -> Result<()> {
         .open(format!("/proc/self/fd/{descriptor}"))
         .and_then(|mut file| writeln!(file, "{line}"));
     told.map_err(|error| {
-        Error::new(Label::Config, format!("--ready-fd {descriptor} can't be written to: {error}")).with_cause(error)
+        Error::new(Label::Config, format!("--ready-fd {descriptor} can't be written to: {error}"))
+            .with_cause(error)
     })
 }
 
