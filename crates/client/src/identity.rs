@@ -106,7 +106,10 @@ impl LoadedIdentity {
     }
 
     /// The form that TLS takes.
-    pub(crate) fn tls(&self, profile: TlsProfile) -> Result<TlsIdentity> {
+    ///
+    /// # Errors
+    /// `file` where the profile does not allow the key.
+    pub fn tls(&self, profile: TlsProfile) -> Result<TlsIdentity> {
         TlsIdentity::from_der(self.chain.clone(), &self.key, profile)
     }
 }

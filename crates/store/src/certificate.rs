@@ -2,8 +2,8 @@
 
 use airunner_core::{
     AuditEntry, Certificate, CertificateFilter, CertificateRef, CertificateStore, Error, Fingerprint,
-    Identity, Issuance, Issued, Page, PageRequest, Result, Revocation, RevocationReason, RevocationTarget,
-    Serial, Timestamp,
+    Identity, Issuance, Issued, IssuerId, Label, Page, PageRequest, Result, Revocation, RevocationReason,
+    RevocationTarget, Serial, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -146,4 +146,12 @@ fn revoke(
 fn known(rows: &dyn Rows, reference: &CertificateRef) -> Result<Certificate> {
     let certificate = rows.certificate(reference)?;
     certificate.ok_or_else(|| Error::not_found("certificate", reference.serial))
+}
+
+/// The refusal of a serial number that its issuer has used.
+pub(crate) fn serial_taken(serial: &Serial, issuer: &IssuerId) -> Error {
+    Error::new(
+        Label::AlreadyExists,
+        format!("issuer {issuer} has a certificate of serial number {serial}: draw another and sign again"),
+    )
 }

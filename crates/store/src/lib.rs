@@ -22,6 +22,8 @@ mod reference;
 mod request;
 mod rows;
 mod server;
+mod sqlite;
 mod transition;
 
 pub use memory::MemoryStore;
+pub use sqlite::{SqliteOptions, SqliteStore};

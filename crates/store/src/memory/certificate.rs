@@ -6,12 +6,15 @@ use std::{
 };
 
 use airunner_core::{
-    Certificate, CertificateFilter, CertificateRef, ChangeKind, Error, Fingerprint, Identity, IssuerId,
-    Label, PrincipalId, Result, Revocation, Serial, Timestamp,
+    Certificate, CertificateFilter, CertificateRef, ChangeKind, Fingerprint, Identity, PrincipalId, Result,
+    Revocation, Serial, Timestamp,
 };
 
 use super::{CertificateRow, Certificates, State};
-use crate::rows::{CertificatePlace, CertificateRows, Visit};
+use crate::{
+    certificate::serial_taken,
+    rows::{CertificatePlace, CertificateRows, Visit},
+};
 
 impl Certificates {
     fn get(&self, reference: &CertificateRef) -> Option<&CertificateRow> {
@@ -164,12 +167,4 @@ impl CertificateRows for State {
         self.certificates.change(reference, |row| row.certificate.first_seen_at = Some(at));
         Ok(())
     }
-}
-
-/// The refusal of a serial number that its issuer has used.
-pub(crate) fn serial_taken(serial: &Serial, issuer: &IssuerId) -> Error {
-    Error::new(
-        Label::AlreadyExists,
-        format!("issuer {issuer} has a certificate of serial number {serial}: draw another and sign again"),
-    )
 }

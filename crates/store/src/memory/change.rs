@@ -43,7 +43,7 @@ impl ChangeRows for State {
     }
 
     fn denied_principals(&self, now: Timestamp) -> Result<Vec<(PrincipalId, PrincipalStatus)>> {
-        let owns = |id: &PrincipalId| self.revocable(id, now, 1).is_ok_and(|open| !open.is_empty());
+        let owns = |id: &PrincipalId| self.active_lineages(id, now, 1).is_ok_and(|lineages| lineages > 0);
         let denied = self.principals.values().filter(|principal| principal.status != PrincipalStatus::Active);
         Ok(denied.filter(|principal| owns(&principal.id)).map(|one| (one.id.clone(), one.status)).collect())
     }

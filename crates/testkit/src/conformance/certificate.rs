@@ -25,7 +25,7 @@ pub async fn what_is_recorded_is_read_back(stores: Stores) {
     let leaf = world.record(leaf).await;
     let certificates = &world.stores.certificates;
     assert_eq!(certificates.get_by_fingerprint(&leaf.fingerprint).await.unwrap(), Some(leaf.clone()));
-    assert_eq!(certificates.get_by_serial(&leaf.serial).await.unwrap(), [leaf.clone()]);
+    assert_eq!(certificates.get_by_serial(&leaf.serial).await.unwrap(), std::slice::from_ref(&leaf));
     let identity = certificates.identity(&leaf.reference()).await.unwrap();
     assert_eq!(identity, Some(Identity { certificate: leaf, principal }));
 }

@@ -1,0 +1,332 @@
+//! Statements on jobs, their standard input and their events.
+
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
+use airunner_core::{
+    ControlEvent, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Lease, PrincipalId,
+    ProcessType, QueueName, Repository, Result, Sequence, Timestamp,
+};
+use ring::digest::{Context, SHA256};
+use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{
+    SqliteRows, get, integer, json, json_or_none, millis, number, time, time_or_none, to_json, word,
+    word_or_none,
+};
+use crate::rows::{Alike, EventRows, InputWritten, JobRows, Visit};
+
+/// What was asked for: the part of a job that never changes and is not searched by.
+#[derive(Serialize, Deserialize)]
+struct Spec<'j> {
+    command: Cow<'j, str>,
+    args: Cow<'j, [String]>,
+    environment: Cow<'j, BTreeMap<String, String>>,
+    working_dir: Cow<'j, str>,
+    repository: Option<Cow<'j, Repository>>,
+    process_type: ProcessType,
+    stdin: bool,
+    timeout: Option<Duration>,
+    max_attempts: u32,
+    retry_on_exit: bool,
+    unique: bool,
+    labels: Cow<'j, BTreeMap<String, String>>,
+}
+
+impl<'j> From<&'j Job> for Spec<'j> {
+    fn from(job: &'j Job) -> Self {
+        Self {
+            command: Cow::Borrowed(&job.command),
+            args: Cow::Borrowed(&job.args),
+            environment: Cow::Borrowed(&job.environment),
+            working_dir: Cow::Borrowed(&job.working_dir),
+            repository: job.repository.as_ref().map(Cow::Borrowed),
+            process_type: job.process_type,
+            stdin: job.stdin,
+            timeout: job.timeout,
+            max_attempts: job.max_attempts,
+            retry_on_exit: job.retry_on_exit,
+            unique: job.unique,
+            labels: Cow::Borrowed(&job.labels),
+        }
+    }
+}
+
+macro_rules! columns {
+    () => {
+        "job_id, queue, owner, state, visible_at, attempt, handed_back, holder, deadline, process_id, exit, reason, \
+         cancellation, created_at, started_at, finished_at, spec"
+    };
+}
+
+fn job(row: &Row<'_>) -> Result<Job> {
+    let spec: Spec<'static> = json(row, 16)?;
+    Ok(Job {
+        id: word(row, 0)?,
+        queue: word(row, 1)?,
+        command: spec.command.into_owned(),
+        args: spec.args.into_owned(),
+        environment: spec.environment.into_owned(),
+        working_dir: spec.working_dir.into_owned(),
+        repository: spec.repository.map(Cow::into_owned),
+        owner: word(row, 2)?,
+        process_type: spec.process_type,
+        stdin: spec.stdin,
+        timeout: spec.timeout,
+        max_attempts: spec.max_attempts,
+        retry_on_exit: spec.retry_on_exit,
+        unique: spec.unique,
+        labels: spec.labels.into_owned(),
+        state: word(row, 3)?,
+        attempt: number(row, 5)?,
+        handed_back: number(row, 6)?,
+        lease: lease(row, 7)?,
+        process_id: get(row, 9)?,
+        exit: json_or_none(row, 10)?,
+        reason: get(row, 11)?,
+        cancellation: json_or_none(row, 12)?,
+        created_at: time(row, 13)?,
+        visible_at: time(row, 4)?,
+        started_at: time_or_none(row, 14)?,
+        finished_at: time_or_none(row, 15)?,
+    })
+}
+
+/// The lease in the columns `holder, deadline` from `column` on.
+fn lease(row: &Row<'_>, column: usize) -> Result<Option<Lease>> {
+    let holder: Option<PrincipalId> = word_or_none(row, column)?;
+    let deadline = time_or_none(row, column + 1)?;
+    Ok(holder.zip(deadline).map(|(holder, deadline)| Lease { holder, deadline }))
+}
+
+/// What jobs of the same owner, command and arguments have in common.
+fn alike(job: &Job) -> [u8; 16] {
+    let mut context = Context::new(&SHA256);
+    let owner = job.owner.folded();
+    let parts = [owner.as_str(), job.command.as_str()].into_iter().chain(job.args.iter().map(String::as_str));
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut common = [0; 16];
+    common.copy_from_slice(&context.finish().as_ref()[..16]);
+    common
+}
+
+impl JobRows for SqliteRows<'_> {
+    fn job(&self, id: &JobId) -> Result<Option<Job>> {
+        let sql = concat!("SELECT ", columns!(), " FROM jobs WHERE job_id = ?1");
+        self.first(sql, [id.to_string()], job)
+    }
+
+    fn job_control(&self, id: &JobId) -> Result<Option<JobControl>> {
+        let sql = "SELECT state, attempt, holder, deadline, cancellation FROM jobs WHERE job_id = ?1";
+        self.first(sql, [id.to_string()], |row| {
+            Ok(JobControl {
+                job_id: *id,
+                state: word(row, 0)?,
+                attempt: number(row, 1)?,
+                lease: lease(row, 2)?,
+                cancellation: json_or_none(row, 4)?,
+            })
+        })
+    }
+
+    fn scan_jobs(&self, filter: &JobFilter, after: Option<i64>, visit: Visit<'_, (i64, Job)>) -> Result<()> {
+        macro_rules! newest {
+            ($index:literal, $condition:literal) => {
+                concat!(
+                    "SELECT ",
+                    columns!(),
+                    ", number FROM jobs ",
+                    $index,
+                    " WHERE ",
+                    $condition,
+                    " AND number < ?1 ORDER BY number DESC"
+                )
+            };
+        }
+        let until = after.unwrap_or(i64::MAX);
+        let placed = |row: &Row<'_>| Ok((get(row, 17)?, job(row)?));
+        if let Some(holder) = &filter.holder {
+            let sql = newest!("INDEXED BY jobs_holder", "state = 'running' AND holder = ?2");
+            return self.scan(sql, params![until, holder.as_str()], placed, visit);
+        }
+        // Few jobs are live at a time, and few may be one owner's: the rarer decides.
+        let state = filter.state.filter(|state| !state.has_ended() || filter.owner.is_none());
+        if let Some(state) = state {
+            let sql = newest!("INDEXED BY jobs_state", "state = ?2");
+            return self.scan(sql, params![until, state.as_str()], placed, visit);
+        }
+        if let Some(owner) = &filter.owner {
+            let sql = newest!("INDEXED BY jobs_owner", "owner = ?2");
+            return self.scan(sql, params![until, owner.as_str()], placed, visit);
+        }
+        self.scan(newest!("", "TRUE"), [until], placed, visit)
+    }
+
+    fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM jobs INDEXED BY jobs_waiting WHERE state = 'scheduled' AND queue = ?1 \
+             AND visible_at <= ?2 ORDER BY visible_at, number LIMIT ?3"
+        );
+        self.all(sql, params![queue.as_str(), now.as_millis(), limit], job)
+    }
+
+    fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM jobs INDEXED BY jobs_deadline WHERE state = 'running' AND deadline < ?1 \
+             ORDER BY deadline LIMIT ?2"
+        );
+        self.all(sql, params![before.as_millis(), limit], job)
+    }
+
+    fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM jobs INDEXED BY jobs_holder WHERE state = 'running' AND holder = ?1 LIMIT ?2"
+        );
+        self.all(sql, params![holder.as_str(), limit], job)
+    }
+
+    fn jobs_alike(&self, job: &Job) -> Result<Alike> {
+        // The last of them in the index is unique if any is.
+        let sql = "SELECT is_unique FROM jobs INDEXED BY jobs_alike WHERE finished_at IS NULL AND alike = ?1 \
+                   ORDER BY is_unique DESC LIMIT 1";
+        let found = self.first(sql, [alike(job)], |row| Ok(Alike { any: true, unique: get(row, 0)? }))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>> {
+        let sql = "SELECT visible_at FROM jobs INDEXED BY jobs_waiting WHERE state = 'scheduled' AND queue = ?1 \
+                   ORDER BY visible_at LIMIT 1";
+        self.first(sql, [queue.as_str()], |row| time(row, 0))
+    }
+
+    fn count_jobs(&self) -> Result<Vec<(JobState, u64)>> {
+        self.all("SELECT state, jobs FROM job_counts", [], |row| Ok((word(row, 0)?, number(row, 1)?)))
+    }
+
+    fn input_written(&self, id: &JobId) -> Result<InputWritten> {
+        let sql = "SELECT coalesce(max(n), 0), coalesce(sum(length(bytes)), 0), coalesce(max(ended), 0) \
+                   FROM job_inputs WHERE job = (SELECT number FROM jobs WHERE job_id = ?1)";
+        let found = self.first(sql, [id.to_string()], |row| {
+            Ok(InputWritten { last: number(row, 0)?, bytes: number(row, 1)?, end: get(row, 2)? })
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
+        let sql = "SELECT n, bytes, ended FROM job_inputs \
+                   WHERE job = (SELECT number FROM jobs WHERE job_id = ?1) AND n > ?2 ORDER BY n LIMIT ?3";
+        self.all(sql, params![id.to_string(), integer(after)?, limit], |row| {
+            Ok(JobInput { n: number(row, 0)?, bytes: get(row, 1)?, end: get(row, 2)? })
+        })
+    }
+
+    fn insert_input(&mut self, id: &JobId, input: &JobInput) -> Result<()> {
+        let sql = "INSERT INTO job_inputs (job, n, bytes, ended) \
+                   VALUES ((SELECT number FROM jobs WHERE job_id = ?1), ?2, ?3, ?4)";
+        self.run(sql, params![id.to_string(), integer(input.n)?, input.bytes, input.end]).map(drop)
+    }
+
+    fn delete_inputs(&mut self, id: &JobId) -> Result<()> {
+        let sql = "DELETE FROM job_inputs WHERE job = (SELECT number FROM jobs WHERE job_id = ?1)";
+        self.run(sql, [id.to_string()]).map(drop)
+    }
+
+    fn insert_job(&mut self, job: &Job) -> Result<()> {
+        let sql = concat!(
+            "INSERT INTO jobs (",
+            columns!(),
+            ", is_unique, alike) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+        );
+        let lease = job.lease.as_ref();
+        let params = params![
+            job.id.to_string(),
+            job.queue.as_str(),
+            job.owner.as_str(),
+            job.state.as_str(),
+            job.visible_at.as_millis(),
+            job.attempt,
+            job.handed_back,
+            lease.map(|lease| lease.holder.as_str()),
+            lease.map(|lease| lease.deadline.as_millis()),
+            job.process_id,
+            job.exit.as_ref().map(to_json).transpose()?,
+            job.reason,
+            job.cancellation.as_ref().map(to_json).transpose()?,
+            job.created_at.as_millis(),
+            millis(job.started_at),
+            millis(job.finished_at),
+            to_json(&Spec::from(job))?,
+            job.unique,
+            alike(job),
+        ];
+        self.run(sql, params).map(drop)
+    }
+
+    fn update_job(&mut self, job: &Job) -> Result<()> {
+        let sql = "UPDATE jobs SET state = ?2, visible_at = ?3, attempt = ?4, handed_back = ?5, holder = ?6, \
+                   deadline = ?7, process_id = ?8, exit = ?9, reason = ?10, cancellation = ?11, started_at = ?12, \
+                   finished_at = ?13 WHERE job_id = ?1";
+        let lease = job.lease.as_ref();
+        let params = params![
+            job.id.to_string(),
+            job.state.as_str(),
+            job.visible_at.as_millis(),
+            job.attempt,
+            job.handed_back,
+            lease.map(|lease| lease.holder.as_str()),
+            lease.map(|lease| lease.deadline.as_millis()),
+            job.process_id,
+            job.exit.as_ref().map(to_json).transpose()?,
+            job.reason,
+            job.cancellation.as_ref().map(to_json).transpose()?,
+            millis(job.started_at),
+            millis(job.finished_at),
+        ];
+        self.run(sql, params).map(drop)
+    }
+}
+
+impl EventRows for SqliteRows<'_> {
+    fn events_after(&self, job: &JobId, after: Sequence, limit: u32) -> Result<Vec<ControlEvent>> {
+        let sql = "SELECT sequence, at, kind FROM job_events \
+                   WHERE job = (SELECT number FROM jobs WHERE job_id = ?1) AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+        // A place past all that SQLite can count has nothing after it.
+        let after = integer(after.as_u64()).unwrap_or(i64::MAX);
+        self.all(sql, params![job.to_string(), after, limit], |row| {
+            Ok(ControlEvent { sequence: sequence(row, 0)?, at: time(row, 1)?, kind: json(row, 2)? })
+        })
+    }
+
+    fn last_event(&self, job: &JobId, attempt: u32) -> Result<Option<Sequence>> {
+        let sql = "SELECT max(sequence) FROM job_events \
+                   WHERE job = (SELECT number FROM jobs WHERE job_id = ?1) AND sequence >= ?2 AND sequence < ?3";
+        let from = integer(Sequence::new(attempt, 0).as_u64())?;
+        let until = integer(Sequence::end_of(attempt).as_u64())?;
+        let last =
+            self.first(sql, params![job.to_string(), from, until], |row| get::<Option<i64>>(row, 0))?;
+        Ok(last.flatten().map(|last| Sequence::from_u64(last.unsigned_abs())))
+    }
+
+    fn insert_event(&mut self, job: &JobId, event: &ControlEvent) -> Result<()> {
+        let sql = "INSERT INTO job_events (job, sequence, at, kind) \
+                   VALUES ((SELECT number FROM jobs WHERE job_id = ?1), ?2, ?3, ?4) \
+                   ON CONFLICT (job, sequence) DO NOTHING";
+        let sequence = integer(event.sequence.as_u64())?;
+        self.run(sql, params![job.to_string(), sequence, event.at.as_millis(), to_json(&event.kind)?])
+            .map(drop)
+    }
+}
+
+fn sequence(row: &Row<'_>, column: usize) -> Result<Sequence, Error> {
+    number(row, column).map(Sequence::from_u64)
+}
