@@ -7,3 +7,5 @@ mod calls;
 mod denial;
 mod lifecycle;
 mod matrix;
+mod servers;
+mod worker;
