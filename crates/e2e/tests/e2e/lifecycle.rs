@@ -113,7 +113,7 @@ async fn a_lost_reply_costs_neither_token_nor_slot() {
     assert_eq!(fault(&server, &token).await, "token-used");
 
     // Past the token's time the same key still has its certificate, until that ends.
-    server.advance(Duration::from_secs(2 * 60 * 60)).await;
+    server.advance(Duration::from_hours(2)).await;
     let late: EnrollResponse = enroll(&server, &token, csr.clone()).await.decode();
     assert_eq!(first.certificate, late.certificate);
     let serial_number = first.certificate.unwrap().serial_number;
@@ -175,7 +175,7 @@ async fn a_token_counts_only_while_everything_is_as_it_was() {
         ..Default::default()
     };
     let short: CreateEnrollmentTokenResponse = admin.ask(CREATE_TOKEN, &request).await;
-    server.advance(Duration::from_secs(60)).await;
+    server.advance(Duration::from_mins(1)).await;
     assert_eq!(fault(&server, &short.token).await, "token-expired");
     server.stop().await;
 }
@@ -319,7 +319,7 @@ async fn an_expiry_reaches_live_connections_and_the_next_handshake() {
     let user = server.credentials("u1", &issued.certificate.unwrap().pem, &issued.chain_pem, key);
     let live = server.connect(Some(&user)).await.unwrap();
     assert_eq!(live.probe(WHO_AM_I).await.unwrap().code, Code::Ok);
-    server.advance(Duration::from_secs(300)).await;
+    server.advance(Duration::from_mins(5)).await;
     let refused = live.probe(WHO_AM_I).await.unwrap();
     assert_eq!((refused.code, refused.label.as_str()), (Code::Unauthenticated, "certificate-expired"));
     live.closed().await;
@@ -333,7 +333,7 @@ async fn an_expiry_reaches_live_connections_and_the_next_handshake() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_are_of_lineages_and_every_way_to_a_certificate_keeps_to_them() {
-    let overlap = Duration::from_secs(60);
+    let overlap = Duration::from_mins(1);
     let server = TestServer::start_with(TestServerOptions { overlap, ..Default::default() }).await;
     let admin = admin(&server).await;
     let holder =
