@@ -37,7 +37,7 @@ impl TestServer {
             email: None,
             principal: Some((principal_type, id.clone())),
             not_before: now,
-            not_after: now.plus(Duration::from_secs(24 * 60 * 60)),
+            not_after: now.plus(Duration::from_hours(24)),
         };
         let issuers = self.app.issuers().current();
         let issuer = &issuers.signing().expect("an issuer").issuer.certificate;
@@ -65,7 +65,7 @@ impl TestServer {
             profile: Profile::Client,
             labels: std::collections::BTreeMap::new(),
             issued_at: now,
-            expires_at: now.plus(Duration::from_secs(24 * 60 * 60)),
+            expires_at: now.plus(Duration::from_hours(24)),
             retire_at: None,
             first_seen_at: None,
             lineage_id: LineageId::new(now, &SystemRandom::new()),

@@ -142,6 +142,9 @@ impl RawClient {
     ///
     /// # Errors
     /// The label of what TLS said, where the connection was refused.
+    ///
+    /// # Panics
+    /// For a verb, a path or a header that is none.
     #[expect(clippy::expect_used, reason = "a test fails by panicking")]
     pub async fn send_with(
         &self,

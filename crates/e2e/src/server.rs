@@ -26,7 +26,7 @@ use airunner_server::{
 };
 use airunner_store::MemoryStore;
 
-use crate::{MemoryKeyWrap, RawClient, ShiftedClock};
+use crate::{Gates, MemoryKeyWrap, RawClient, ShiftedClock};
 
 /// What a test may want to be otherwise.
 pub struct TestServerOptions {
@@ -46,6 +46,8 @@ pub struct TestServerOptions {
     pub on_fork: OnFork,
     /// How long a predecessor goes on counting.
     pub overlap: Duration,
+    /// The gates of its stores.
+    pub gates: Gates,
     /// One CA that signs leaves directly, whose key the test holds: [`TestServer::root_key`].
     pub single_ca: bool,
     /// Everyone is an admin, without TLS.
@@ -63,6 +65,7 @@ impl Default for TestServerOptions {
             rates: RateLimits::default(),
             on_fork: OnFork::Refuse,
             overlap: Settings::DEFAULT_OVERLAP,
+            gates: Gates::default(),
             single_ca: false,
             no_auth: false,
         }
@@ -113,6 +116,7 @@ impl TestServer {
         let random: Arc<dyn SecureRandom> = Arc::new(SystemRandom::new());
         let clock = options.clock.clone();
         let stores = options.stores.clone().unwrap_or_else(|| MemoryStore::new(1 << 30).stores());
+        let stores = options.gates.wrap(stores);
         let root_key = found(&stores, &options, &*clock, &*random).await;
         let serve = serve_options(&options);
         let sockets = Sockets::bind(&serve).await.expect("free ports");

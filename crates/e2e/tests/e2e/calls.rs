@@ -106,6 +106,7 @@ pub(crate) fn at(time: Timestamp) -> prost_types::Timestamp {
 }
 
 /// A time span on the wire.
+#[expect(clippy::unnecessary_wraps, reason = "every field that holds one is optional")]
 pub(crate) fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }

@@ -274,7 +274,7 @@ async fn strangers(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_does_not_count_is_turned_away_at_every_rpc() {
-    let overlap = Duration::from_secs(60);
+    let overlap = Duration::from_mins(1);
     let server = TestServer::start_with(TestServerOptions { overlap, ..Default::default() }).await;
     let other = TestServer::start().await;
     for (what, who, expected) in strangers(&server, &other).await {
