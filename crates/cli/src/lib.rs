@@ -1,1 +1,2 @@
 //! The command line of airunner.
+pub mod bench;

@@ -29,7 +29,7 @@ impl Timestamp {
     /// This time cut down to the whole second, which is what a certificate can say.
     #[must_use]
     pub const fn floor_second(self) -> Self {
-        Self(self.as_secs() * 1_000)
+        Self(self.as_secs().saturating_mul(1_000))
     }
 
     /// `duration` later; stops at the end of time instead of wrapping.

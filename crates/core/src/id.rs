@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE, HEXUPPER};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -114,7 +114,7 @@ impl PrincipalId {
         for byte in self.0.bytes() {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' => segment.push(char::from(byte)),
-                _ => segment.push_str(&format!("_{byte:02X}")),
+                _ => segment.extend(["_", &HEXUPPER.encode(&[byte])]),
             }
         }
         segment

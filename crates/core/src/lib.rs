@@ -6,6 +6,7 @@ mod certificate;
 mod change;
 mod clock;
 mod enrollment;
+mod enrollment_token;
 mod error;
 mod event;
 mod id;
@@ -31,6 +32,7 @@ pub use certificate::{
 pub use change::{Change, ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, DenialSnapshot};
 pub use clock::{Clock, Monotonic, Timestamp};
 pub use enrollment::{EnrollmentStore, EnrollmentToken};
+pub use enrollment_token::EnrollmentTokenText;
 pub use error::{BoxError, Error, Kind, Label, Result};
 pub use event::{ControlEvent, EventKind, EventStore, Publication, Sequence};
 pub use id::{
@@ -39,8 +41,8 @@ pub use id::{
 };
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{
-    AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobInput, JobState, JobStore,
-    Lease, LeaseExtension, LeaseRequest, ProcessType, Repository,
+    AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobInput, JobState,
+    JobStore, Lease, LeaseExtension, LeaseRequest, ProcessType, Repository,
 };
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use output::{OutputChunk, OutputRead, OutputStore, OutputStream};

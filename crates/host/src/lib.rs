@@ -1,1 +1,21 @@
-//! Opens what a configuration names: stores, signers, master key, issuers.
+//! From a configuration to an open environment: settings, key files, the master key, stores and issuers. The one crate
+//! that knows which backend is which. It listens nowhere and prints nothing.
+
+pub mod bootstrap;
+pub mod config;
+pub mod duration;
+pub mod files;
+mod home;
+pub mod key_file;
+pub mod local;
+mod master_key;
+mod open;
+mod suggest;
+
+pub use config::Config;
+pub use home::{Home, HomeLock, PairFiles};
+pub use master_key::MasterKey;
+pub use open::{
+    OpenHost, OpenStores, environment_variable, open_app, open_stores, server_addresses, server_names,
+    settings,
+};

@@ -1,1 +1,30 @@
-//! TLS profiles, hot-reloading certificates and the listener, shared by server, client and bench.
+//! TLS and connections: profiles, hot-reloading certificates, client-certificate verification, the listener, and the
+//! client's side of it. Nothing here knows a principal, a store or an RPC.
+
+mod client;
+mod connect;
+mod connection;
+mod failure;
+mod handshake;
+mod http;
+mod identity;
+mod limits;
+mod listener;
+mod p521;
+mod profile;
+mod server;
+pub mod system;
+mod verifier;
+
+pub use client::{BundleProbe, ClientTls, bundle_probe_config, client_config};
+pub use connect::{ClientStream, connect};
+pub use connection::{Connection, ConnectionHandle, Peer, Protocol, Stream};
+pub use failure::{FailureSlot, TlsFailure, tls_failure};
+pub use handshake::Refusal;
+pub use http::serve_http;
+pub use identity::{ServerIdentity, TlsIdentity};
+pub use limits::Limits;
+pub use listener::{ConnectionHandler, Listener, serve_plain, serve_tls};
+pub use profile::TlsProfile;
+pub use server::server_config;
+pub use verifier::{ClientVerifier, RevocationView, TrustAnchors};

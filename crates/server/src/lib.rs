@@ -1,1 +1,12 @@
-//! Listeners, TLS, router, gRPC services and their wiring.
+//! The server of airunner: listeners, TLS, router, gRPC services and their wiring. Rules are in `airunner-app`.
+
+pub mod connection;
+pub mod error;
+pub mod grpc;
+pub mod method;
+pub mod metrics;
+pub mod plain;
+pub mod router;
+pub mod serve;
+pub mod start;
+pub mod tls;

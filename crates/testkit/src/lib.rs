@@ -2,5 +2,9 @@
 
 pub mod clock;
 pub mod conformance;
+mod pki;
 pub mod random;
 pub mod records;
+pub mod signer;
+
+pub use pki::{TestCa, TestLeaf, sign};

@@ -1,0 +1,68 @@
+//! Background work of an environment: one list, run by whichever server holds the lease. Every task is idempotent,
+//! resumable and bounded per step.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use airunner_core::{Fencing, Result};
+
+use crate::{context::Context, fleet::Fleet};
+
+/// How often the list is run.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long the lease lasts without being extended.
+const LEASE: Duration = Duration::from_secs(10);
+/// Rows a task touches in a step at most.
+const STEP: u32 = 500;
+/// How long changes are kept.
+const KEEP_CHANGES: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a silent server's row is kept.
+const KEEP_SERVERS: Duration = Duration::from_secs(60 * 60);
+
+/// The background work.
+pub struct Housekeeping {
+    context: Arc<Context>,
+    fleet: Arc<Fleet>,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(context: Arc<Context>, fleet: Arc<Fleet>) -> Self {
+        Self { context, fleet }
+    }
+
+    /// Does the work whenever this server holds the lease, until it is dropped.
+    pub async fn run(&self) {
+        loop {
+            if let Err(error) = self.step().await {
+                tracing::warn!(?error, "housekeeping is put off");
+            }
+            self.context.clock.sleep(INTERVAL).await;
+        }
+    }
+
+    /// Runs the list once, if this server holds the lease. Returns whether it does.
+    ///
+    /// # Errors
+    /// `store-unavailable` and the like; `version-conflict` when another took the lease meanwhile.
+    pub async fn step(&self) -> Result<bool> {
+        let now = self.context.now();
+        let lease = self.context.stores.servers.hold_housekeeping(&self.fleet.id(), now, LEASE).await?;
+        let Some(fencing) = lease else { return Ok(false) };
+        self.expire_leases(fencing).await?;
+        self.context.stores.changes.prune_changes(now.minus(KEEP_CHANGES), STEP).await?;
+        self.context.stores.servers.prune_servers(now.minus(KEEP_SERVERS)).await?;
+        Ok(true)
+    }
+
+    async fn expire_leases(&self, fencing: Fencing) -> Result<()> {
+        let jobs = self.context.stores.jobs.expire_leases(self.context.now(), STEP, fencing).await?;
+        self.context.counters.leases_expired.fetch_add(jobs.len() as u64, Relaxed);
+        for job in jobs {
+            tracing::warn!(job = %job.id, attempt = job.attempt, state = %job.state, "a lease ran out");
+            self.context.jobs.job_changed(&job);
+        }
+        Ok(())
+    }
+}

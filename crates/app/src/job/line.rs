@@ -1,0 +1,271 @@
+//! A worker's line: jobs as they are leased to it, and what happens to those that it holds.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use airunner_core::{
+    Cancellation, Error, Job, JobControl, JobId, JobState, LeaseRequest, Monotonic, QueueName, Result,
+    Timestamp,
+};
+use tokio::sync::Notify;
+
+use super::{MAX_BATCH, POLL, hub::Subscription, wait};
+use crate::{
+    authn::Caller,
+    authz::{Permit, may},
+    context::Context,
+    fleet::Fleet,
+};
+
+/// Queues that one line may name.
+const MAX_QUEUES: usize = 16;
+/// How often an idle line says that it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Pieces of standard input taken from the store at a time.
+const INPUTS: u32 = 16;
+
+/// What a worker asks for.
+#[derive(Clone, Debug)]
+pub struct LineRequest {
+    /// The queues, in order of preference; none is the default queue.
+    pub queues: Vec<QueueName>,
+    /// Jobs to hold at a time, 1 to 64.
+    pub max_jobs: u32,
+    /// How long a lease lasts.
+    pub visibility: Duration,
+    /// Task tokens of jobs that it holds from an earlier line.
+    pub held: Vec<String>,
+}
+
+/// What a line says.
+#[derive(Clone, Debug)]
+pub enum LineMessage {
+    /// The line is in force.
+    Waiting,
+    /// A job, leased to this worker until the deadline.
+    Claim {
+        /// The job.
+        job: Box<Job>,
+        /// Names the lease.
+        task_token: String,
+        /// Until when.
+        deadline: Timestamp,
+    },
+    /// Stop this job.
+    Cancel {
+        /// The job.
+        job_id: JobId,
+        /// The lease.
+        attempt: u32,
+        /// How.
+        cancellation: Cancellation,
+    },
+    /// For the standard input of this job.
+    Input {
+        /// The job.
+        job_id: JobId,
+        /// The lease.
+        attempt: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Whether no more follows.
+        end: bool,
+    },
+    /// The lease is over.
+    LeaseLost {
+        /// The job.
+        job_id: JobId,
+        /// The lease.
+        attempt: u32,
+    },
+    /// The server goes away: open another line elsewhere. This one ends.
+    Drain,
+}
+
+struct Held {
+    attempt: u32,
+    /// When the cancellation that was passed on was asked for.
+    cancelled: Option<Timestamp>,
+    /// The last piece of input that was passed on; none where the job has no standard input.
+    input: Option<u64>,
+    _subscription: Subscription,
+}
+
+/// One open line.
+pub struct WorkerLine {
+    context: Arc<Context>,
+    fleet: Arc<Fleet>,
+    caller: Caller,
+    queues: Vec<QueueName>,
+    max_jobs: usize,
+    visibility: Duration,
+    held: HashMap<JobId, Held>,
+    outbox: VecDeque<LineMessage>,
+    notify: Arc<Notify>,
+    said_at: Option<Monotonic>,
+    ended: bool,
+    _queues: Subscription,
+}
+
+impl WorkerLine {
+    pub(crate) fn open(
+        context: Arc<Context>,
+        fleet: Arc<Fleet>,
+        permit: Permit<may::JobsDequeue>,
+        request: LineRequest,
+    ) -> Result<Self> {
+        let queues =
+            if request.queues.is_empty() { vec![QueueName::default_queue()] } else { request.queues };
+        if queues.len() > MAX_QUEUES {
+            return Err(Error::invalid("queues", format!("a worker waits on at most {MAX_QUEUES} queues")));
+        }
+        let max_jobs = request.max_jobs as usize;
+        if !(1..=MAX_BATCH).contains(&max_jobs) || request.held.len() > MAX_BATCH {
+            return Err(Error::invalid("max_jobs", format!("a line holds 1 to {MAX_BATCH} jobs")));
+        }
+        check_visibility(request.visibility)?;
+        let notify = Arc::new(Notify::new());
+        let mut line = Self {
+            _queues: Subscription::to_queues(&context, &queues, &notify),
+            caller: permit.caller().clone(),
+            context,
+            fleet,
+            queues,
+            max_jobs,
+            visibility: request.visibility,
+            held: HashMap::new(),
+            outbox: VecDeque::new(),
+            notify,
+            said_at: None,
+            ended: false,
+        };
+        for token in &request.held {
+            let (job, attempt) = line.context.task_tokens.read(token)?;
+            line.hold(job, attempt, true);
+        }
+        Ok(line)
+    }
+
+    /// What the line says next; waits until there is something. None after `Drain`.
+    ///
+    /// # Errors
+    /// The caller's denial; `store-unavailable` and the like.
+    pub async fn next(&mut self) -> Result<Option<LineMessage>> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            self.caller.check(self.context.now())?;
+            if let Some(message) = self.outbox.pop_front() {
+                self.said_at = Some(self.context.clock.monotonic());
+                return Ok(Some(message));
+            }
+            if self.fleet.is_draining() {
+                self.ended = true;
+                return Ok(Some(LineMessage::Drain));
+            }
+            self.review().await?;
+            self.take().await?;
+            if self.outbox.is_empty() && !self.keep_alive() {
+                let patience = if self.held.is_empty() { Duration::from_secs(1) } else { POLL };
+                wait(&self.context, &self.notify, patience).await;
+            }
+        }
+    }
+
+    /// Passes on what has happened to the jobs that the worker holds.
+    async fn review(&mut self) -> Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = self.held.keys().copied().collect();
+        let controls = self.context.stores.jobs.job_controls(&ids).await?;
+        let controls: HashMap<_, _> = controls.into_iter().map(|control| (control.job_id, control)).collect();
+        for id in ids {
+            self.review_one(id, controls.get(&id)).await?;
+        }
+        Ok(())
+    }
+
+    async fn review_one(&mut self, job_id: JobId, control: Option<&JobControl>) -> Result<()> {
+        let Some(held) = self.held.get_mut(&job_id) else { return Ok(()) };
+        let attempt = held.attempt;
+        let own = self.caller.principal_id();
+        let held_still = control.filter(|control| {
+            control.state == JobState::Running
+                && control.attempt == attempt
+                && control.lease.as_ref().is_some_and(|lease| lease.holder == *own)
+        });
+        let Some(control) = held_still else {
+            self.held.remove(&job_id);
+            self.outbox.push_back(LineMessage::LeaseLost { job_id, attempt });
+            return Ok(());
+        };
+        if let Some(cancellation) = &control.cancellation
+            && held.cancelled != Some(cancellation.at)
+        {
+            held.cancelled = Some(cancellation.at);
+            let cancellation = cancellation.clone();
+            self.outbox.push_back(LineMessage::Cancel { job_id, attempt, cancellation });
+        }
+        if let Some(after) = held.input {
+            for input in self.context.stores.jobs.inputs_after(&job_id, after, INPUTS).await? {
+                held.input = Some(input.n);
+                let (bytes, end) = (input.bytes, input.end);
+                self.outbox.push_back(LineMessage::Input { job_id, attempt, bytes, end });
+            }
+        }
+        Ok(())
+    }
+
+    /// Leases as many jobs as the worker has room for.
+    async fn take(&mut self) -> Result<()> {
+        let room = self.max_jobs.saturating_sub(self.held.len());
+        if room == 0 {
+            return Ok(());
+        }
+        let now = self.context.now();
+        let request = LeaseRequest {
+            queues: self.queues.clone(),
+            holder: self.caller.principal_id().clone(),
+            max: u32::try_from(room).unwrap_or(u32::MAX),
+            now,
+            deadline: now.plus(self.visibility),
+        };
+        for job in self.context.stores.jobs.lease_jobs(&request).await? {
+            self.context.jobs.job_changed(&job);
+            self.hold(job.id, job.attempt, job.stdin);
+            let task_token = self.context.task_tokens.make(job.id, job.attempt);
+            let deadline = request.deadline;
+            self.outbox.push_back(LineMessage::Claim { job: Box::new(job), task_token, deadline });
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, job: JobId, attempt: u32, stdin: bool) {
+        let subscription = Subscription::to_job(&self.context, job, &self.notify);
+        let input = stdin.then_some(0);
+        self.held.insert(job, Held { attempt, cancelled: None, input, _subscription: subscription });
+    }
+
+    /// Says that the line is in force, once at its start and whenever it has been silent for long.
+    fn keep_alive(&mut self) -> bool {
+        let now = self.context.clock.monotonic();
+        let due = self.said_at.is_none_or(|at| now.since(at) >= KEEP_ALIVE);
+        if due {
+            self.outbox.push_back(LineMessage::Waiting);
+        }
+        due
+    }
+}
+
+/// Checks how long a lease may last.
+pub(crate) fn check_visibility(visibility: Duration) -> Result<()> {
+    if (Duration::from_secs(10)..=Duration::from_secs(60 * 60)).contains(&visibility) {
+        return Ok(());
+    }
+    Err(Error::invalid("visibility_timeout", "a lease lasts between 10 seconds and 1 hour"))
+}

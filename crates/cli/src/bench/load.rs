@@ -1,0 +1,143 @@
+//! Callers that call for a time, and the histogram of how long they waited.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use airunner_core::Clock;
+use airunner_net::system::SystemClock;
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Calls that succeeded.
+    pub count: u64,
+    /// Calls that failed.
+    pub errors: u64,
+    /// The first failure's text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_error: Option<String>,
+    /// Calls that succeeded, a second.
+    pub per_second: f64,
+    /// Milliseconds within which half of the calls were answered.
+    pub p50_ms: f64,
+    /// 90 of 100.
+    pub p90_ms: f64,
+    /// 99 of 100.
+    pub p99_ms: f64,
+    /// CPU time of this process a call, in microseconds.
+    pub cpu_micros: f64,
+}
+
+/// One caller's next call; how many units of work it did, or none when there is no more to do.
+pub(super) type Outcome = Result<Option<u64>, String>;
+
+/// Runs `callers` tasks, each of which calls `call` again and again until `duration` is over.
+#[expect(clippy::cast_precision_loss, reason = "counts and times of a benchmark are far below 2^52")]
+pub(super) async fn drive<C, F, Fut>(callers: Vec<C>, duration: Duration, call: F) -> Measured
+where
+    C: Send + 'static,
+    F: Fn(Arc<tokio::sync::Mutex<C>>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Outcome> + Send,
+{
+    let stop = Arc::new(AtomicBool::new(false));
+    let (began, cpu) = (SystemClock.monotonic(), process_cpu());
+    let mut tasks = JoinSet::new();
+    for caller in callers {
+        let (stop, call, caller) = (stop.clone(), call.clone(), Arc::new(tokio::sync::Mutex::new(caller)));
+        tasks.spawn(async move {
+            let mut tally = Tally::default();
+            while !stop.load(Relaxed) {
+                let before = SystemClock.monotonic();
+                match call(caller.clone()).await {
+                    Ok(Some(units)) => tally.done(units, SystemClock.monotonic().since(before)),
+                    Ok(None) => break,
+                    Err(error) => tally.failed(error),
+                }
+            }
+            tally
+        });
+    }
+    let timer = stop.clone();
+    let timing = tokio::spawn(async move {
+        tokio::time::sleep(duration).await;
+        timer.store(true, Relaxed);
+    });
+    let mut all = Tally::default();
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok(tally) => all.merge(tally),
+            Err(error) => all.failed(error.to_string()),
+        }
+    }
+    timing.abort();
+    let (took, cpu) = (SystemClock.monotonic().since(began), process_cpu().saturating_sub(cpu));
+    let millis =
+        |quantile| all.waits.as_ref().map_or(0.0, |waits| waits.value_at_quantile(quantile) as f64 / 1_000.0);
+    Measured {
+        count: all.count,
+        errors: all.errors,
+        first_error: all.first_error.clone(),
+        per_second: all.count as f64 / took.as_secs_f64(),
+        p50_ms: millis(0.5),
+        p90_ms: millis(0.9),
+        p99_ms: millis(0.99),
+        cpu_micros: cpu.as_secs_f64() * 1e6 / all.count.max(1) as f64,
+    }
+}
+
+/// CPU time that this process has used.
+pub(super) fn process_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[derive(Default)]
+struct Tally {
+    count: u64,
+    errors: u64,
+    first_error: Option<String>,
+    waits: Option<Histogram<u64>>,
+}
+
+impl Tally {
+    fn done(&mut self, units: u64, wait: Duration) {
+        self.count += units;
+        // Microseconds, to three digits.
+        if self.waits.is_none() {
+            self.waits = Histogram::new(3).ok();
+        }
+        if let Some(waits) = &mut self.waits {
+            waits.saturating_record(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn failed(&mut self, error: String) {
+        self.errors += 1;
+        self.first_error.get_or_insert(error);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.errors += other.errors;
+        if self.first_error.is_none() {
+            self.first_error = other.first_error;
+        }
+        match (&mut self.waits, other.waits) {
+            (Some(waits), Some(more)) => {
+                // Both have the same precision and grow as needed.
+                let _ = waits.add(more);
+            }
+            (None, more) => self.waits = more,
+            (Some(_), None) => {}
+        }
+    }
+}

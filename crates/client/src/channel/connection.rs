@@ -1,0 +1,101 @@
+//! One HTTP/2 connection: opened, sent on, and asked why it failed.
+
+use std::{sync::Arc, time::Duration};
+
+use airunner_core::Label;
+use airunner_net::{FailureSlot, connect, tls_failure};
+use http::{Request, Response};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tonic::body::Body;
+
+use super::{Tls, body::ResponseBody};
+use crate::{Endpoint, Error};
+
+/// How often a silent connection is pinged, used or not.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// How long the answer to a ping may take before the connection counts as lost.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that one answer, and all of a connection, may be ahead of their reader.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// A connection. It ends when it is lost, or when the last of its handles and answers is dropped.
+pub(super) struct Connection {
+    sender: SendRequest<Body>,
+    context: Arc<Origin>,
+    generation: u64,
+}
+
+/// What an error of this connection is told with.
+pub(super) struct Origin {
+    endpoint: Endpoint,
+    failure: FailureSlot,
+}
+
+/// A request that brought no answer.
+pub(super) struct Refused {
+    pub(super) error: Error,
+    /// The request itself, where the server can't have seen anything of it.
+    pub(super) unsent: Option<Box<Request<Body>>>,
+}
+
+impl Connection {
+    pub(super) async fn open(endpoint: &Endpoint, tls: &Tls) -> Result<Self, Error> {
+        let stream = connect(Arc::clone(&tls.config), endpoint.host(), endpoint.address()).await?;
+        let context = Arc::new(Origin { endpoint: endpoint.clone(), failure: stream.failure() });
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let shaken = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| context.explain(error))?;
+        let origin = Arc::clone(&context);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, endpoint = %origin.endpoint, "connection lost");
+            }
+        });
+        Ok(Self { sender, context, generation: tls.generation })
+    }
+
+    pub(super) fn is_usable(&self, generation: u64) -> bool {
+        self.generation == generation && !self.sender.is_closed()
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Refused> {
+        match self.sender.clone().try_send_request(request).await {
+            Ok(response) => Ok(response.map(|body| ResponseBody::new(body, Arc::clone(&self.context)))),
+            Err(mut refused) => {
+                // A server that refuses our certificate does so again.
+                let again = self.context.failure.get().is_none();
+                let unsent = refused.take_message().filter(|_| again).map(Box::new);
+                Err(Refused { error: self.context.explain(refused.into_error()), unsent })
+            }
+        }
+    }
+}
+
+impl Origin {
+    /// What the loss of an answer means. A refused certificate is known by its alert, whatever HTTP/2 made of it.
+    pub(super) fn explain(&self, error: hyper::Error) -> Error {
+        let refused = self.failure.get().map(airunner_core::Error::from).or_else(|| tls_failure(&error));
+        let explained = refused.map_or_else(|| self.lost(&error), Error::from);
+        explained.with_cause(error)
+    }
+
+    fn lost(&self, error: &hyper::Error) -> Error {
+        Error::new(
+            Label::Unreachable,
+            format!(
+                "the connection to {} was lost ({error}); whether it did what was asked is not known: look before you \
+                 repeat it",
+                self.endpoint
+            ),
+        )
+    }
+}

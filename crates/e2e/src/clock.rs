@@ -1,0 +1,47 @@
+//! A clock that runs like the machine's, ahead of it by as much as a test says.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering::SeqCst},
+    time::Duration,
+};
+
+use airunner_core::{Clock, Monotonic, Timestamp};
+use airunner_net::system::SystemClock;
+use async_trait::async_trait;
+
+/// The shifted clock.
+#[derive(Debug, Default)]
+pub struct ShiftedClock {
+    wall: AtomicI64,
+    steady: AtomicI64,
+}
+
+impl ShiftedClock {
+    /// Lets time pass: wall and monotonic time alike.
+    pub fn advance(&self, by: Duration) {
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.wall.fetch_add(millis, SeqCst);
+        self.steady.fetch_add(millis, SeqCst);
+    }
+
+    /// Sets the wall clock alone ahead or back, as a broken machine does.
+    pub fn jump(&self, millis: i64) {
+        self.wall.fetch_add(millis, SeqCst);
+    }
+}
+
+#[async_trait]
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(SystemClock.now().as_millis() + self.wall.load(SeqCst))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        let ahead = u64::try_from(self.steady.load(SeqCst)).unwrap_or(0);
+        SystemClock.monotonic().plus(Duration::from_millis(ahead))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        SystemClock.sleep(duration).await;
+    }
+}

@@ -1,0 +1,13 @@
+//! Whole servers for tests, in this process and on loopback, with clients that can be as wrong as a test wants.
+//! What the product does is not here.
+
+mod clock;
+mod forge;
+mod key_wrap;
+mod raw;
+mod server;
+
+pub use clock::ShiftedClock;
+pub use key_wrap::MemoryKeyWrap;
+pub use raw::{Answer, AnswerStream, RawClient};
+pub use server::{Credentials, TestServer, TestServerOptions};

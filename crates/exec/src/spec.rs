@@ -1,0 +1,235 @@
+//! What to run and how: the job's name and its specification. Nothing here touches the system.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::user::RunAs;
+
+/// The one variable that the library adds to a job's environment: its [`JobId`].
+///
+/// Children inherit it, so that [`sweep`](crate::sweep) knows a job's processes when their leader is gone.
+pub const JOB_ID_VARIABLE: &str = "AIRUNNER_JOB_ID";
+
+/// The chunks of output that wait for a slow reader when the specification says nothing else.
+const DEFAULT_BUFFER: usize = 16;
+
+/// A job's name: 1 to 128 letters, digits, `.`, `_` or `-`, the first a letter or digit.
+///
+/// It names files, hence the narrow alphabet; it should be unique on the machine, as a UUID is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(String);
+
+/// The text is no job id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no job id: use 1 to 128 of A-Z a-z 0-9 . _ - and begin with a letter or digit")]
+pub struct BadJobId(String);
+
+impl JobId {
+    /// Checks `text` and makes it an id.
+    pub fn new(text: impl Into<String>) -> Result<Self, BadJobId> {
+        let text = text.into();
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let starts = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+        if starts && text.len() <= 128 && text.bytes().all(known) {
+            Ok(Self(text))
+        } else {
+            Err(BadJobId(text))
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How far a job is kept from the rest of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// A process group and, with [`Spec::run_as`], another user; nothing else.
+    #[default]
+    None,
+}
+
+/// Where a job's standard input comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// From nowhere: it is empty from the start.
+    #[default]
+    Empty,
+    /// From [`Job::input`](crate::Job::input).
+    Piped,
+}
+
+/// What to run: an argv (never a shell line), and all that the process gets. Nothing is inherited.
+///
+/// Defaults: no environment, no input, directory `/`, the caller's own user, no files, a buffer of 16 chunks.
+#[derive(Clone)]
+pub struct Spec {
+    pub(crate) id: JobId,
+    pub(crate) command: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: BTreeMap<OsString, OsString>,
+    pub(crate) directory: PathBuf,
+    pub(crate) run_as: Option<RunAs>,
+    pub(crate) log_dir: Option<PathBuf>,
+    pub(crate) mark_dir: Option<PathBuf>,
+    pub(crate) buffer: usize,
+    pub(crate) isolation: Isolation,
+    pub(crate) stdin: Stdin,
+}
+
+impl Spec {
+    /// A job that runs `command` without arguments.
+    ///
+    /// A name without `/` is looked up in the `PATH` of the job's own environment (without one, in
+    /// `/usr/local/bin:/usr/bin:/bin`); a relative path counts from the job's directory.
+    #[must_use]
+    pub fn new(id: JobId, command: impl Into<OsString>) -> Self {
+        Self {
+            id,
+            command: command.into(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            directory: PathBuf::from("/"),
+            run_as: None,
+            log_dir: None,
+            mark_dir: None,
+            buffer: DEFAULT_BUFFER,
+            isolation: Isolation::None,
+            stdin: Stdin::Empty,
+        }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets one variable. [`JOB_ID_VARIABLE`] is the library's own and refused by [`Job::spawn`](crate::Job).
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets the working directory, an absolute path.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
+    /// Runs the job under another user and group, without supplementary groups.
+    ///
+    /// Only root may do that; others may name themselves, and the job has their groups.
+    #[must_use]
+    pub fn run_as(mut self, user: RunAs) -> Self {
+        self.run_as = Some(user);
+        self
+    }
+
+    /// Keeps both streams byte for byte in the new files `stdout` and `stderr` of this directory.
+    ///
+    /// The directory is made (mode 0700) if it is missing and its parent is there. Files that exist are
+    /// never overwritten: give each attempt a directory of its own.
+    #[must_use]
+    pub fn log_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.log_dir = Some(directory.into());
+        self
+    }
+
+    /// Keeps a mark file of the running job here, from which [`sweep`](crate::sweep) finds what a killed
+    /// supervisor left.
+    ///
+    /// The directory is made (mode 0700) if it is missing; it must belong to the caller and be writable by
+    /// nobody else, for whoever can write a mark can choose what a sweep kills.
+    #[must_use]
+    pub fn mark_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.mark_dir = Some(directory.into());
+        self
+    }
+
+    /// How many chunks (of up to [`CHUNK_LIMIT`](crate::CHUNK_LIMIT) bytes) may wait for the reader of the
+    /// output before the job's pipe blocks; at least 1.
+    #[must_use]
+    pub fn buffer(mut self, chunks: usize) -> Self {
+        self.buffer = chunks.max(1);
+        self
+    }
+
+    /// Chooses where standard input comes from.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Chooses the isolation level.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    pub(crate) fn search_path(&self) -> &OsStr {
+        self.env
+            .get(OsStr::new("PATH"))
+            .map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), OsString::as_os_str)
+    }
+}
+
+/// Arguments and values of variables stay out: they hold secrets, and this ends up in logs.
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec")
+            .field("id", &self.id)
+            .field("command", &self.command)
+            .field("args", &self.args.len())
+            .field("env", &self.env.keys())
+            .field("directory", &self.directory)
+            .field("run_as", &self.run_as)
+            .field("isolation", &self.isolation)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_plain_file_name() {
+        for good in ["a", "0197-aa.b_c", &"x".repeat(128)] {
+            assert_eq!(JobId::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".hidden", "-x", "a/b", "a b", "a\0", "é", &"x".repeat(129)] {
+            assert!(JobId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let spec = Spec::new(JobId::new("a").unwrap(), "curl").arg("s3cret").env("TOKEN", "s3cret");
+        let shown = format!("{spec:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("s3cret"), "{shown}");
+    }
+}

@@ -1,0 +1,110 @@
+//! `[worker]`: the worker inside the server.
+
+use std::num::NonZeroU32;
+
+use airunner_core::{QueueName, Result};
+
+use super::{environment::Environment, source::Source};
+
+/// Protocols that git knows.
+const PROTOCOLS: &[&str] = &["https", "ssh", "http", "git", "file"];
+/// Jobs at a time at most: what one request for work may ask for.
+const MAX_CONCURRENCY: u64 = 64;
+/// Queues that one worker may serve.
+const MAX_QUEUES: usize = 16;
+
+/// The worker inside the server.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    embedded: bool,
+    same_user: bool,
+    run_as: Option<String>,
+    git_protocols: Vec<String>,
+    concurrency: NonZeroU32,
+    queues: Vec<QueueName>,
+}
+
+impl WorkerConfig {
+    pub(super) fn validate(source: &Source, environment: Environment) -> Result<Self> {
+        let embedded = source.boolean("worker.embedded")?.unwrap_or(false);
+        let same_user = source.boolean("worker.same_user")?.unwrap_or(false);
+        let run_as = source.text("worker.run_as")?.map(str::to_owned);
+        if same_user && run_as.is_some() {
+            return Err(
+                source.refuse("worker.run_as", "is set, but worker.same_user is true: remove one of the two")
+            );
+        }
+        if run_as.as_deref() == Some("") {
+            return Err(source.refuse("worker.run_as", "is empty: name a user"));
+        }
+        if embedded && same_user && environment != Environment::Local {
+            return Err(source.refuse(
+                "worker.same_user",
+                "is true for the worker inside the server: its jobs could read the server's keys, and only \
+                 environment = \"local\" may take that risk; run workers on machines of their own",
+            ));
+        }
+        let git_protocols: Vec<String> = source
+            .list("worker.git_protocols", PROTOCOLS.len())?
+            .unwrap_or_else(|| vec!["https".into(), "ssh".into()]);
+        if let Some(unknown) = git_protocols.iter().find(|name| !PROTOCOLS.contains(&name.as_str())) {
+            return Err(source.refuse(
+                "worker.git_protocols",
+                format!("holds {unknown:?}, and git's protocols are {}", PROTOCOLS.join(", ")),
+            ));
+        }
+        let concurrency = source
+            .integer("worker.concurrency", 1..=MAX_CONCURRENCY)?
+            .and_then(|number| u32::try_from(number).ok().and_then(NonZeroU32::new));
+        let queues =
+            source.list("worker.queues", MAX_QUEUES)?.unwrap_or_else(|| vec![QueueName::default_queue()]);
+        if queues.is_empty() {
+            return Err(
+                source.refuse("worker.queues", "is empty: name a queue, or leave it out for \"default\"")
+            );
+        }
+        Ok(Self {
+            embedded,
+            same_user,
+            run_as,
+            git_protocols,
+            concurrency: concurrency.unwrap_or_else(default_concurrency),
+            queues,
+        })
+    }
+
+    /// Whether the server runs one.
+    pub fn embedded(&self) -> bool {
+        self.embedded
+    }
+
+    /// Whether jobs run as the server's own user, who can read its keys.
+    pub fn same_user(&self) -> bool {
+        self.same_user
+    }
+
+    /// The user that jobs run as, where a root worker is to use another than `nobody`.
+    pub fn run_as(&self) -> Option<&str> {
+        self.run_as.as_deref()
+    }
+
+    /// Protocols that git may use; https and ssh where nothing is set.
+    pub fn git_protocols(&self) -> &[String] {
+        &self.git_protocols
+    }
+
+    /// Jobs at a time, 1 to 64; as many as there are processors where it is not set.
+    pub fn concurrency(&self) -> NonZeroU32 {
+        self.concurrency
+    }
+
+    /// The queues that it serves, in order of preference; `default` where nothing is set.
+    pub fn queues(&self) -> &[QueueName] {
+        &self.queues
+    }
+}
+
+fn default_concurrency() -> NonZeroU32 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    u32::try_from(processors.min(64)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}

@@ -1,0 +1,117 @@
+//! The `server.toml` of a local environment: written once, and never changed by bootstrap again.
+
+use std::{fmt::Write as _, net::SocketAddr, path::Path};
+
+use airunner_core::{Error, Label, Result};
+use airunner_net::TlsProfile;
+
+use super::LocalPlan;
+use crate::{Config, Home, config::Environment};
+
+/// The text for a new environment, and what it means.
+pub(super) fn compose(home: &Home, plan: &LocalPlan) -> Result<(String, Config)> {
+    let text = text(plan)?;
+    let config = Config::parse(&home.server_toml(), &text)?;
+    Ok((text, config))
+}
+
+/// A file that is there wins; a plan that says otherwise is refused, rather than half followed.
+pub(super) fn check(config: &Config, plan: &LocalPlan) -> Result<()> {
+    let file = config.file().map(|file| file.display().to_string()).unwrap_or_default();
+    let refuse = |key: &str, has: String, flag: &str| {
+        Err(Error::new(
+            Label::Config,
+            format!(
+                "{file} has {key} = {has}, and {flag} says otherwise: edit the file, or leave the flag out"
+            ),
+        ))
+    };
+    if config.environment() != plan.environment {
+        return refuse("environment", config.environment().to_string(), "--environment");
+    }
+    if let Some(profile) = plan.profile.filter(|profile| *profile != config.tls().profile()) {
+        return refuse("tls.profile", config.tls().profile().to_string(), &format!("--profile {profile}"));
+    }
+    if let Some(domain) = plan.domain.as_ref().filter(|domain| !config.server().names().contains(domain)) {
+        let names: Vec<_> = config.server().names().iter().map(ToString::to_string).collect();
+        return refuse("server.names", format!("[{}]", names.join(", ")), &format!("--domain {domain}"));
+    }
+    let server = config.server();
+    for (key, has, flag, says) in [
+        ("api_addr", server.api_addr(), "--api-addr", plan.api_addr),
+        ("public_addr", server.public_addr(), "--public-addr", plan.public_addr),
+        ("plain_addr", server.plain_addr(), "--plain-addr", plan.plain_addr),
+        ("metrics_addr", server.metrics_addr(), "--metrics-addr", plan.metrics_addr),
+    ] {
+        if says.is_some_and(|says| says != has) {
+            return refuse(&format!("server.{key}"), has.to_string(), flag);
+        }
+    }
+    let has = config.tls().key_passphrase_file();
+    if let Some(says) = plan.key_passphrase_file.as_ref().filter(|says| has != Some(*says)) {
+        let has = has.map_or_else(|| "none".to_owned(), |has| has.display().to_string());
+        return refuse("tls.key_passphrase_file", has, &format!("--key-passphrase-file {}", says.display()));
+    }
+    Ok(())
+}
+
+fn text(plan: &LocalPlan) -> Result<String> {
+    let mut text = String::from(
+        "# Made by bootstrap, which leaves it alone from now on: change it as you like. Every key can also be set by\n\
+         # an environment variable, as AIRUNNER_SERVER_API_ADDR.\n",
+    );
+    let environment = plan.environment;
+    line(&mut text, "environment", environment.as_str());
+    let domain = environment.default_trust_domain()?;
+    line(&mut text, "trust_domain", domain.as_str());
+
+    text.push_str("\n[server]\n");
+    let address = |given: Option<SocketAddr>, port| {
+        given.unwrap_or(SocketAddr::from(([127, 0, 0, 1], port))).to_string()
+    };
+    line(&mut text, "api_addr", &address(plan.api_addr, 8443));
+    line(&mut text, "public_addr", &address(plan.public_addr, 8444));
+    line(&mut text, "plain_addr", &address(plan.plain_addr, 8080));
+    line(&mut text, "metrics_addr", &address(plan.metrics_addr, 9464));
+    let names: Vec<String> = plan.domain.iter().map(|name| format!("\"{name}\"")).collect();
+    // Writing into a string does not fail.
+    let _ = writeln!(text, "names = [{}]", names.join(", "));
+
+    text.push_str("\n[tls]\n");
+    line(&mut text, "profile", plan.profile.unwrap_or(TlsProfile::Default).as_str());
+    for (key, path) in [("cert", "server/cert.pem"), ("key", "server/key.pem"), ("ca", "ca.pem")] {
+        line(&mut text, key, path);
+    }
+    if let Some(path) = &plan.key_passphrase_file {
+        line(&mut text, "key_passphrase_file", utf8(path)?);
+    }
+
+    text.push_str("\n[store]\n");
+    line(&mut text, "backend", "sqlite");
+    line(&mut text, "path", "airunner.db");
+
+    text.push_str("\n[master_key]\n");
+    line(&mut text, "keyfile", "master.key");
+
+    if environment == Environment::Local {
+        text.push_str("\n[worker]\n# A worker inside the server, so that one process is a whole system.\nembedded = true\n");
+        if plan.same_user {
+            text.push_str(
+                "# Jobs run as the server's own user, who can read the keys in this folder: for one's own machine only.\n\
+                 same_user = true\n",
+            );
+        }
+    }
+    Ok(text)
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    // Writing into a string does not fail. The value is written as TOML writes texts.
+    let _ = writeln!(text, "{key} = {}", toml::Value::from(value));
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(Label::Config, format!("{} is no UTF-8, which a configuration must be", path.display()))
+    })
+}

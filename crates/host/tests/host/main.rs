@@ -1,0 +1,5 @@
+//! Environments made, found, opened and repaired, on real files.
+
+mod bed;
+mod local;
+mod memory;

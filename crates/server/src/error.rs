@@ -1,0 +1,86 @@
+//! The one mapping from a kind of error to its gRPC code and its HTTP status, and to `google.rpc` details.
+
+use std::collections::HashMap;
+
+use airunner_core::{Error, Kind, Label};
+use http::StatusCode;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The domain of every `google.rpc.ErrorInfo` that we send.
+pub const DOMAIN: &str = "airunner";
+
+/// The gRPC code and the HTTP status of a label: those of its kind, but that gRPC has a code of its own for a method
+/// that is not there.
+pub const fn codes(label: Label) -> (Code, StatusCode) {
+    if matches!(label, Label::UnknownMethod) {
+        return (Code::Unimplemented, StatusCode::NOT_FOUND);
+    }
+    match label.kind() {
+        Kind::InvalidArgument => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
+        Kind::Unauthenticated => (Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+        Kind::PermissionDenied => (Code::PermissionDenied, StatusCode::FORBIDDEN),
+        Kind::NotFound => (Code::NotFound, StatusCode::NOT_FOUND),
+        Kind::AlreadyExists => (Code::AlreadyExists, StatusCode::CONFLICT),
+        Kind::Conflict => (Code::Aborted, StatusCode::CONFLICT),
+        Kind::FailedPrecondition => (Code::FailedPrecondition, StatusCode::CONFLICT),
+        Kind::Limit => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
+        Kind::TooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE),
+        Kind::Unavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+        Kind::Deadline => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT),
+        Kind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+/// The status that a caller sees. The cause is logged here, and does not leave.
+pub fn status(error: &Error, request_id: &str) -> Status {
+    let (code, _) = codes(error.label());
+    let mut metadata = HashMap::new();
+    if let Some(field) = error.field() {
+        metadata.insert("field".to_owned(), field.to_owned());
+    }
+    metadata.insert("request_id".to_owned(), request_id.to_owned());
+    let message = if error.kind() == Kind::Internal {
+        tracing::error!(request_id, ?error, "internal error");
+        format!("internal error; the server's log has it under {request_id}")
+    } else {
+        error.message().to_owned()
+    };
+    let mut details = ErrorDetails::with_error_info(error.label().as_str(), DOMAIN, metadata);
+    if let Some(after) = error.retry_after() {
+        details.set_retry_info(Some(after));
+    }
+    if let (Some(field), Label::InvalidArgument) = (error.field(), error.label()) {
+        details.add_bad_request_violation(field, error.message());
+    }
+    Status::with_error_details(code, message, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each label with what it looks like on the wire: a change here is a change of the API.
+    #[test]
+    fn the_wire_form_of_every_label_is_locked() {
+        let lines: Vec<String> = Label::ALL
+            .iter()
+            .map(|label| {
+                let (code, http) = codes(*label);
+                format!("{} {code:?} {}", label.as_str(), http.as_u16())
+            })
+            .collect();
+        insta::assert_snapshot!("labels", lines.join("\n"));
+    }
+
+    #[test]
+    fn an_internal_error_shows_its_id_alone() {
+        let status = status(&Error::internal("the disk is on fire"), "r-1");
+        assert!(status.message().contains("r-1"));
+        assert!(!format!("{status:?}").contains("fire"));
+        assert_eq!(
+            status.get_error_details().error_info().map(|info| info.reason.as_str()),
+            Some("internal")
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! What is measured, in the Prometheus exposition format. Counts that belong to use cases are kept there and read
+//! when they are asked for.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use airunner_app::App;
+use airunner_core::{Error, PrincipalType, Result, Timestamp};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// Certificates whose expiry is told, the nearest first.
+const NEAREST: u32 = 1_000;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Auth {
+    result: String,
+    principal_type: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Type {
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Rpc {
+    path: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RpcOutcome {
+    path: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Expiry {
+    principal_id: String,
+    serial: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssuerLabel {
+    issuer: String,
+}
+
+type Latency = Family<Rpc, Histogram, fn() -> Histogram>;
+
+/// The metrics of one server.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    auth: Family<Auth, Counter>,
+    cache_hits: Family<Type, Counter>,
+    requests: Family<RpcOutcome, Counter>,
+    latency: Latency,
+    rate_limited: Counter,
+    handshakes_refused: Counter,
+    known: Vec<String>,
+    live: Gauge,
+    denied_principals: Gauge,
+    revoked: Gauge,
+    jobs: Family<State, Gauge>,
+    expiry: Family<Expiry, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    issuer_expiry: Family<IssuerLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    totals: Vec<(Counter, fn(&App) -> u64)>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Metrics at zero. `known` are the paths that get a series of their own; a stranger's path gets none.
+    pub fn new(known: impl IntoIterator<Item = String>) -> Self {
+        let mut registry = Registry::default();
+        let auth = Family::default();
+        registry.register("mtls_auth", "Connections, by how their authentication ended", auth.clone());
+        let cache_hits = Family::default();
+        registry.register(
+            "mtls_cache_hits",
+            "Requests served by a connection's identity, by type",
+            cache_hits.clone(),
+        );
+        let requests = Family::default();
+        registry.register(
+            "airunner_requests",
+            "Requests, by method and gRPC code or HTTP status",
+            requests.clone(),
+        );
+        let latency =
+            Latency::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 18)));
+        registry.register(
+            "airunner_request_seconds",
+            "How long requests took, streams included",
+            latency.clone(),
+        );
+        let rate_limited = Counter::default();
+        registry.register(
+            "airunner_rate_limited",
+            "Requests refused for coming too fast",
+            rate_limited.clone(),
+        );
+        let handshakes_refused = Counter::default();
+        registry.register(
+            "airunner_connections_refused",
+            "Connections that ended in their handshake",
+            handshakes_refused.clone(),
+        );
+        let live = Gauge::default();
+        registry.register(
+            "airunner_live_connections",
+            "Authenticated connections that are open",
+            live.clone(),
+        );
+        let denied_principals = Gauge::default();
+        registry.register(
+            "airunner_denied_principals",
+            "Principals suspended or deleted, as this server knows",
+            denied_principals.clone(),
+        );
+        let revoked = Gauge::default();
+        registry.register(
+            "airunner_revoked_certificates",
+            "Unexpired revoked certificates, as this server knows",
+            revoked.clone(),
+        );
+        let jobs = Family::default();
+        registry.register("airunner_jobs", "Jobs, by state", jobs.clone());
+        let expiry = Family::default();
+        registry.register(
+            "cert_expiry_days",
+            "Days until a certificate expires, the nearest 1,000",
+            expiry.clone(),
+        );
+        let issuer_expiry = Family::default();
+        registry.register(
+            "airunner_issuer_expiry_days",
+            "Days until an issuer expires",
+            issuer_expiry.clone(),
+        );
+        let totals = totals(&mut registry);
+        Self {
+            registry: Mutex::new(registry),
+            auth,
+            cache_hits,
+            requests,
+            latency,
+            rate_limited,
+            handshakes_refused,
+            known: known.into_iter().collect(),
+            live,
+            denied_principals,
+            revoked,
+            jobs,
+            expiry,
+            issuer_expiry,
+            totals,
+        }
+    }
+
+    /// A connection was authenticated, or was not: `result` is `ok` or a label.
+    pub fn authenticated(&self, result: &str, principal_type: Option<PrincipalType>) {
+        let principal_type = principal_type.map_or("unknown", PrincipalType::as_str).to_owned();
+        self.auth.get_or_create(&Auth { result: result.to_owned(), principal_type }).inc();
+    }
+
+    /// A connection ended in its handshake.
+    pub fn handshake_refused(&self) {
+        self.handshakes_refused.inc();
+    }
+
+    pub(crate) fn cache_hit(&self, principal_type: PrincipalType) {
+        self.cache_hits.get_or_create(&Type { r#type: principal_type.as_str() }).inc();
+    }
+
+    pub(crate) fn request(&self, path: &str, status: &str, took: Duration) {
+        let path = if self.known.iter().any(|known| known == path) { path } else { "other" }.to_owned();
+        self.latency.get_or_create(&Rpc { path: path.clone() }).observe(took.as_secs_f64());
+        if status == "8" || status == "429" {
+            self.rate_limited.inc();
+        }
+        self.requests.get_or_create(&RpcOutcome { path, status: status.to_owned() }).inc();
+    }
+
+    /// Everything, in the text format.
+    ///
+    /// # Errors
+    /// `store-unavailable` and the like.
+    pub async fn render(&self, app: &App) -> Result<String> {
+        self.collect(app).await?;
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        encode(&mut text, &registry).map_err(Error::internal)?;
+        Ok(text)
+    }
+
+    async fn collect(&self, app: &App) -> Result<()> {
+        let now = app.clock().now();
+        self.live.set(i64::try_from(app.live().len()).unwrap_or(i64::MAX));
+        let (principals, certificates) = app.status().len();
+        self.denied_principals.set(i64::try_from(principals).unwrap_or(i64::MAX));
+        self.revoked.set(i64::try_from(certificates).unwrap_or(i64::MAX));
+        let counts = app.stores().jobs.count_jobs().await?;
+        for state in airunner_core::JobState::ALL {
+            let count = counts.get(state).copied().unwrap_or(0);
+            self.jobs
+                .get_or_create(&State { state: state.as_str() })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.expiry.clear();
+        for certificate in app.stores().certificates.nearest_expiries(now, NEAREST).await? {
+            let labels = Expiry {
+                principal_id: certificate.principal_id.to_string(),
+                serial: certificate.serial.to_string(),
+            };
+            self.expiry.get_or_create(&labels).set(days(now, certificate.expires_at));
+        }
+        self.issuer_expiry.clear();
+        for issuer in app.issuers().current().issuers() {
+            let labels = IssuerLabel { issuer: issuer.record.id.to_string() };
+            self.issuer_expiry.get_or_create(&labels).set(days(now, issuer.record.expires_at));
+        }
+        for (counter, read) in &self.totals {
+            counter.inc_by(read(app).saturating_sub(counter.get()));
+        }
+        Ok(())
+    }
+}
+
+fn totals(registry: &mut Registry) -> Vec<(Counter, fn(&App) -> u64)> {
+    let all: [(&str, &str, fn(&App) -> u64); 7] = [
+        ("airunner_forged", "Well-signed certificates that the registry does not know", |app| {
+            app.counters().forged.load(Relaxed)
+        }),
+        ("airunner_lineage_forks", "Renewals refused because the lineage was forked", |app| {
+            app.counters().forked.load(Relaxed)
+        }),
+        ("airunner_certificates_issued", "Certificates issued to admins' requests", |app| {
+            app.counters().issued.load(Relaxed)
+        }),
+        ("airunner_certificates_renewed", "Certificates renewed", |app| app.counters().renewed.load(Relaxed)),
+        ("airunner_certificates_enrolled", "Certificates issued for enrolment tokens", |app| {
+            app.counters().enrolled.load(Relaxed)
+        }),
+        ("airunner_certificates_revoked", "Certificates revoked", |app| app.counters().revoked.load(Relaxed)),
+        ("airunner_leases_expired", "Leases that ran out", |app| app.counters().leases_expired.load(Relaxed)),
+    ];
+    all.into_iter()
+        .map(|(name, help, read)| {
+            let counter: Counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            (counter, read)
+        })
+        .collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "days of a certificate's life are far below 2^52 milliseconds"
+)]
+fn days(now: Timestamp, then: Timestamp) -> f64 {
+    (then.as_millis() - now.as_millis()) as f64 / 86_400_000.0
+}

@@ -1,0 +1,380 @@
+//! Puts a server together: listeners, router, background work; and takes it apart again in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use airunner_app::{App, authn::LoopbackListener, status::Freshness};
+use airunner_core::{Error, Result};
+use airunner_net::{
+    ClientVerifier, ConnectionHandler, Limits, Listener, ServerIdentity, TlsProfile, TrustAnchors,
+    serve_plain, serve_tls, server_config,
+};
+use airunner_proto::{
+    DESCRIPTOR_SET, audit::v1::audit_service_server::AuditServiceServer,
+    ca::v1::certificate_service_server::CertificateServiceServer,
+    ca::v1::enrollment_service_server::EnrollmentServiceServer,
+    job::v1::job_events_service_server::JobEventsServiceServer,
+    job::v1::job_service_server::JobServiceServer,
+    principal::v1::principal_service_server::PrincipalServiceServer,
+};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+
+use crate::{
+    connection::{Connections, Entrance, Revocations},
+    grpc::{Api, AuditApi, CertificateApi, EnrollmentApi, EventsApi, JobApi, PrincipalApi},
+    method::Methods,
+    metrics::Metrics,
+    plain::{PlainConnections, PlainDoor, PlainListener},
+    router::{OwnNames, RateLimits, Rates, Router, RouterParts},
+    tls::{ServerLeaf, TlsNames, TlsSource},
+};
+
+/// Bytes of a gRPC message at most.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// How often live connections are looked over.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How often the store is asked about a live connection, in milliseconds.
+const RECHECK_MILLIS: u64 = 30_000;
+/// Connections asked about in one sweep at most.
+const RECHECKS: usize = 200;
+
+/// What a server needs beside the use cases.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The API listener; port 0 takes a free one.
+    pub api_addr: SocketAddr,
+    /// A further API listener.
+    pub grpc_addr: Option<SocketAddr>,
+    /// The public listener; none with `--no-auth`.
+    pub public_addr: Option<SocketAddr>,
+    /// The plain listener.
+    pub plain_addr: SocketAddr,
+    /// The metrics listener; none with `--no-auth`.
+    pub metrics_addr: Option<SocketAddr>,
+    /// The TLS profile.
+    pub profile: TlsProfile,
+    /// Where the server's certificate comes from.
+    pub tls: TlsSource,
+    /// What it must say.
+    pub names: TlsNames,
+    /// Rate limits.
+    pub rates: RateLimits,
+    /// The connections' limits.
+    pub limits: Limits,
+    /// Serve everyone as an admin, without TLS, on loopback only.
+    pub no_auth: bool,
+}
+
+/// Where the listeners are.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[expect(missing_docs, reason = "each is the address of the listener of its name")]
+pub struct Addresses {
+    pub api: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public: Option<SocketAddr>,
+    pub plain: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// The sockets of a server. They are bound before the use cases are opened, since what the server tells others of
+/// itself holds their ports.
+pub struct Sockets {
+    api: Listener,
+    grpc: Option<Listener>,
+    public: Option<Listener>,
+    plain: Listener,
+    metrics: Option<Listener>,
+}
+
+impl Sockets {
+    /// Binds every listener.
+    ///
+    /// # Errors
+    /// `config` naming the address and the setting.
+    pub async fn bind(options: &ServeOptions) -> Result<Self> {
+        let optional = async |address: Option<SocketAddr>, setting: &str| match address {
+            Some(address) => Listener::bind(address, setting).await.map(Some),
+            None => Ok(None),
+        };
+        Ok(Self {
+            api: Listener::bind(options.api_addr, "server.api_addr").await?,
+            grpc: optional(options.grpc_addr, "server.grpc_addr").await?,
+            public: optional(options.public_addr, "server.public_addr").await?,
+            plain: Listener::bind(options.plain_addr, "server.plain_addr").await?,
+            metrics: optional(options.metrics_addr, "server.metrics_addr").await?,
+        })
+    }
+
+    /// Where they are.
+    pub fn addresses(&self) -> Addresses {
+        let of = |listener: &Option<Listener>| listener.as_ref().map(Listener::local_addr);
+        Addresses {
+            api: self.api.local_addr(),
+            grpc: of(&self.grpc),
+            public: of(&self.public),
+            plain: self.plain.local_addr(),
+            metrics: of(&self.metrics),
+        }
+    }
+}
+
+/// A server that serves.
+pub struct Server {
+    app: Arc<App>,
+    listeners: JoinSet<()>,
+    background: JoinSet<()>,
+    shutdown: CancellationToken,
+    reload: Arc<tokio::sync::Notify>,
+}
+
+impl Server {
+    /// Starts serving.
+    ///
+    /// # Errors
+    /// What the server's certificate or TLS configuration says.
+    pub async fn start(app: Arc<App>, sockets: Sockets, options: &ServeOptions) -> Result<Self> {
+        app.fleet.beat().await?;
+        let methods = Arc::new(Methods::load(DESCRIPTOR_SET)?);
+        let metrics = Arc::new(Metrics::new(methods.iter().map(|(path, _)| path.to_owned())));
+        let names = OwnNames::new(options.names.dns.iter().map(ToString::to_string));
+        let rates = Arc::new(Rates::new(options.rates));
+        let (stale, stale_seen) = watch::channel(false);
+        let (routes, health) = routes(&app, &methods).await?;
+        let router = Arc::new(Router::new(RouterParts {
+            app: app.clone(),
+            methods,
+            routes,
+            names: names.clone(),
+            rates: rates.clone(),
+            metrics: metrics.clone(),
+            stale: stale_seen,
+        }));
+        let mut server = Self {
+            app: app.clone(),
+            listeners: JoinSet::new(),
+            background: JoinSet::new(),
+            shutdown: CancellationToken::new(),
+            reload: Arc::default(),
+        };
+        let plain = |door| {
+            Arc::new(PlainConnections(Arc::new(PlainListener {
+                app: app.clone(),
+                metrics: metrics.clone(),
+                names: names.clone(),
+                rates: rates.clone(),
+                limits: options.limits.clone(),
+                door,
+            })))
+        };
+        let connections = |entrance| Connections {
+            app: app.clone(),
+            router: router.clone(),
+            limits: options.limits.clone(),
+            entrance,
+            metrics: metrics.clone(),
+        };
+        server.listen_plain(sockets.plain, options, plain(PlainDoor::Plain));
+        if let Some(listener) = sockets.metrics {
+            server.listen_plain(listener, options, plain(PlainDoor::Metrics));
+        }
+        if options.no_auth {
+            let loopback = LoopbackListener::new(sockets.api.local_addr())?;
+            server.listen_plain(sockets.api, options, Arc::new(connections(Entrance::Loopback(loopback))));
+        } else {
+            let tls = Tls::open(&mut server, options, names.clone()).await?;
+            let known = Arc::new(connections(Entrance::Certificate));
+            server.listen_tls(sockets.api, tls.client_config()?, options, known.clone());
+            if let Some(listener) = sockets.grpc {
+                server.listen_tls(listener, tls.client_config()?, options, known);
+            }
+            if let Some(listener) = sockets.public {
+                let config = server_config(options.profile, tls.identity.clone(), None)?;
+                server.listen_tls(listener, config, options, Arc::new(connections(Entrance::Public)));
+            }
+        }
+        server.work(stale, rates, health);
+        Ok(server)
+    }
+
+    /// Runs something beside the server, until it ends or the server stops.
+    pub fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(work);
+    }
+
+    /// Has files that may have changed looked at now.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+
+    /// Stops: tells everyone, lets open requests end within the drain time, takes the server's row away.
+    pub async fn stop(mut self) {
+        self.app.fleet.drain();
+        self.shutdown.cancel();
+        while self.listeners.join_next().await.is_some() {}
+        if let Err(error) = self.app.fleet.leave().await {
+            tracing::warn!(?error, "the server's row can't be taken away");
+        }
+        self.background.shutdown().await;
+    }
+
+    fn listen_tls(
+        &mut self,
+        listener: Listener,
+        config: Arc<rustls::ServerConfig>,
+        options: &ServeOptions,
+        handler: Arc<dyn ConnectionHandler>,
+    ) {
+        let (limits, shutdown) = (options.limits.clone(), self.shutdown.clone());
+        self.listeners.spawn(serve_tls(listener, config, limits, shutdown, handler));
+    }
+
+    fn listen_plain(
+        &mut self,
+        listener: Listener,
+        options: &ServeOptions,
+        handler: Arc<dyn ConnectionHandler>,
+    ) {
+        let (limits, shutdown) = (options.limits.clone(), self.shutdown.clone());
+        self.listeners.spawn(serve_plain(listener, limits, shutdown, handler));
+    }
+
+    fn work(
+        &mut self,
+        stale: watch::Sender<bool>,
+        rates: Arc<Rates>,
+        health: tonic_health::server::HealthReporter,
+    ) {
+        let spawn = |set: &mut JoinSet<()>, app: &Arc<App>, work: Work| {
+            let app = app.clone();
+            set.spawn(async move { work.run(&app).await });
+        };
+        for work in [Work::Follow, Work::Heartbeat, Work::Housekeeping, Work::Queues] {
+            spawn(&mut self.background, &self.app, work);
+        }
+        let app = self.app.clone();
+        self.background.spawn(async move { sweep(app, stale, rates, health).await });
+    }
+}
+
+/// Background work that the use cases bring.
+#[derive(Clone, Copy)]
+enum Work {
+    Follow,
+    Heartbeat,
+    Housekeeping,
+    Queues,
+}
+
+impl Work {
+    async fn run(self, app: &App) {
+        match self {
+            Self::Follow => app.follower.run().await,
+            Self::Heartbeat => app.fleet.run().await,
+            Self::Housekeeping => app.housekeeping.run().await,
+            Self::Queues => app.jobs.watch_queues().await,
+        }
+    }
+}
+
+struct Tls {
+    app: Arc<App>,
+    profile: TlsProfile,
+    identity: ServerIdentity,
+    anchors: TrustAnchors,
+}
+
+impl Tls {
+    async fn open(server: &mut Server, options: &ServeOptions, names: OwnNames) -> Result<Self> {
+        let app = server.app.clone();
+        let leaf =
+            ServerLeaf::load(app.clone(), options.profile, options.tls.clone(), options.names.clone(), names)
+                .await?;
+        let identity = leaf.identity();
+        server.background.spawn(leaf.run(server.reload.clone()));
+        let mut changed = app.issuers().subscribe();
+        let anchors = TrustAnchors::new(app.issuers().current().anchors())?;
+        let (following, issuers) = (anchors.clone(), app.clone());
+        server.background.spawn(async move {
+            while changed.changed().await.is_ok() {
+                if let Err(error) = following.replace(issuers.issuers().current().anchors()) {
+                    tracing::error!(?error, "the trust anchors can't be replaced");
+                }
+            }
+        });
+        Ok(Self { app, profile: options.profile, identity, anchors })
+    }
+
+    fn client_config(&self) -> Result<Arc<rustls::ServerConfig>> {
+        let revocations = Arc::new(Revocations(self.app.clone()));
+        let clock = self.app.clock().clone();
+        let verifier = ClientVerifier::new(self.profile, self.anchors.clone(), revocations, clock);
+        server_config(self.profile, self.identity.clone(), Some(Arc::new(verifier)))
+    }
+}
+
+async fn routes(
+    app: &Arc<App>,
+    methods: &Arc<Methods>,
+) -> Result<(axum::Router, tonic_health::server::HealthReporter)> {
+    let api = Api { app: app.clone(), methods: methods.clone() };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", ServingStatus::Serving).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = tonic::service::Routes::new(
+        PrincipalServiceServer::new(PrincipalApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
+    )
+    .add_service(
+        CertificateServiceServer::new(CertificateApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
+    )
+    .add_service(
+        EnrollmentServiceServer::new(EnrollmentApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
+    )
+    .add_service(JobServiceServer::new(JobApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
+    .add_service(JobEventsServiceServer::new(EventsApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
+    .add_service(AuditServiceServer::new(AuditApi(api)).max_decoding_message_size(MAX_MESSAGE))
+    .add_service(health)
+    .add_service(reflection().build_v1().map_err(Error::internal)?)
+    .add_service(reflection().build_v1alpha().map_err(Error::internal)?);
+    Ok((routes.prepare().into_axum_router(), reporter))
+}
+
+/// Looks over live connections: ends those whose time is over, asks the store again about each now and then, and
+/// notices when the feed has been silent for too long.
+async fn sweep(
+    app: Arc<App>,
+    stale: watch::Sender<bool>,
+    rates: Arc<Rates>,
+    health: tonic_health::server::HealthReporter,
+) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        stale.send_if_modified(|stale| {
+            let now = app.follower.freshness() == Freshness::Stale;
+            std::mem::replace(stale, now) != now
+        });
+        let status =
+            if app.fleet.unready().is_empty() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status("", status).await;
+        let now = app.clock().now();
+        let mut asked = 0;
+        for standing in app.live().all() {
+            standing.check_time(now);
+            if asked < RECHECKS && standing.is_due(now, RECHECK_MILLIS) {
+                asked += 1;
+                if let Err(error) = app.authenticator.recheck(&standing).await {
+                    tracing::warn!(?error, "a live connection can't be checked again");
+                    break;
+                }
+            }
+        }
+        rates.forget_idle();
+    }
+}
