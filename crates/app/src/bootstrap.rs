@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// Life of a root.
-const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
 /// Life of an issuing CA.
-const ISSUING_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const ISSUING_LIFE: Duration = Duration::from_hours(365 * 24);
 /// A server or admin certificate is replaced in its last days.
-pub const RENEW_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const RENEW_WITHIN: Duration = Duration::from_hours(7 * 24);
 /// A root is warned about in its last year.
-pub const ROOT_WARNING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub const ROOT_WARNING: Duration = Duration::from_hours(365 * 24);
 /// Who acts, in the audit log.
 const ACTOR: &str = "bootstrap";
 

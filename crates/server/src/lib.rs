@@ -8,4 +8,5 @@ pub mod metrics;
 pub mod plain;
 pub mod router;
 pub mod serve;
+pub mod start;
 pub mod tls;
