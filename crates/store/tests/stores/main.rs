@@ -1,5 +1,7 @@
 //! The conformance suite against both backends, and what SQLite and segment files alone promise.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod full;
 mod hand;
 mod kill;
