@@ -4,6 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32};
 
 use airunner_core::PrincipalType;
 use airunner_e2e::{HttpAnswer, RawClient, TestServer, TestServerOptions, http, https};
+use airunner_host::config::Rate;
 use airunner_proto::{
     job::v1::{
         PublishEventsRequest, PublishEventsResponse, StartJobRequest, StartJobResponse,
@@ -221,8 +222,9 @@ async fn the_open_listeners_refuse_other_sites_by_their_origin_alone() {
     server.stop().await;
 }
 
-fn per_second(rate: u32) -> Option<NonZeroU32> {
-    NonZeroU32::new(rate)
+/// One a second, after a burst.
+fn bucket(burst: u32) -> Option<Rate> {
+    Some(Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(burst)? })
 }
 
 /// Calls until the call is refused for coming too fast.
@@ -240,12 +242,8 @@ async fn calls_until_refused(client: &RawClient) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_comes_too_often_is_slowed_down() {
-    let rates = RateLimits {
-        api_per_address: per_second(1),
-        public_per_address: per_second(1),
-        burst: per_second(5),
-        ..RateLimits::default()
-    };
+    let rates =
+        RateLimits { api_per_address: bucket(5), public_per_address: bucket(5), ..RateLimits::default() };
     let server = TestServer::start_with(TestServerOptions { rates, ..Default::default() }).await;
     let admin = admin(&server).await;
     assert!(calls_until_refused(&admin).await >= 5, "the burst passes");
@@ -261,7 +259,7 @@ async fn an_address_that_comes_too_often_is_slowed_down() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_principal_that_comes_too_often_is_slowed_down_and_no_other() {
-    let rates = RateLimits { per_principal: per_second(1), burst: per_second(5), ..RateLimits::default() };
+    let rates = RateLimits { per_principal: bucket(5), ..RateLimits::default() };
     let server = TestServer::start_with(TestServerOptions { rates, ..Default::default() }).await;
     let (one, credentials) = client(&server, "u1", PrincipalType::User).await;
     assert!(calls_until_refused(&one).await >= 5);
@@ -281,9 +279,8 @@ async fn a_principal_that_comes_too_often_is_slowed_down_and_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loopback_is_spared_where_that_is_asked_for() {
     let rates = RateLimits {
-        api_per_address: per_second(1),
-        public_per_address: per_second(1),
-        burst: per_second(1),
+        api_per_address: bucket(1),
+        public_per_address: bucket(1),
         spare_loopback: true,
         ..RateLimits::default()
     };
