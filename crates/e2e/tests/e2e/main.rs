@@ -10,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod matrix;
+mod order;
 mod output;
 mod servers;
 mod tls;
