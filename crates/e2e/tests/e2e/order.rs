@@ -114,6 +114,11 @@ async fn both_orders_at_every_step(denial: Denial) {
                 number += 1;
                 let id = format!("u{number}");
                 let user = server.principal(&id, PrincipalType::User).await;
+                if step != Point::SeenAsked {
+                    // Noting a first use would find a revocation too; here nothing but the order may help.
+                    let first = server.connect(Some(&user)).await.unwrap();
+                    assert_eq!(first.probe(WHO_AM_I).await.unwrap().code, Code::Ok);
+                }
                 let arriving = gates.close(step);
                 let client = server.connect(Some(&user)).await.unwrap();
                 arriving.reached().await;
