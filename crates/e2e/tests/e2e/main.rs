@@ -5,6 +5,7 @@
 mod calls;
 mod clock;
 mod denial;
+mod escalation;
 mod jobs;
 mod lifecycle;
 mod limits;
