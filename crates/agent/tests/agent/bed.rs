@@ -6,7 +6,7 @@ use airunner_agent::{JobUser, WorkerOptions, run_worker};
 use airunner_client::{
     Client, ClientOptions, FollowOptions, Followed, IdentitySource, LoadedIdentity, follow_job,
 };
-use airunner_core::PrincipalType;
+use airunner_core::{Clock, PrincipalType};
 use airunner_e2e::{Credentials, TestServer};
 use airunner_net::system::{SystemClock, SystemRandom};
 use airunner_pki::certificate_to_pem;
@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for `future`, and fails rather than hang.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
@@ -139,10 +139,20 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(client: Client, state: TempDir, change: impl FnOnce(&mut WorkerOptions)) -> Self {
+        Self::start_at(Arc::new(SystemClock), client, state, change)
+    }
+
+    /// With a clock of its own.
+    pub(crate) fn start_at(
+        clock: Arc<dyn Clock>,
+        client: Client,
+        state: TempDir,
+        change: impl FnOnce(&mut WorkerOptions),
+    ) -> Self {
         let mut options = WorkerOptions { user: user(), ..WorkerOptions::new(state.path()) };
         change(&mut options);
         let shutdown = CancellationToken::new();
-        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
+        let random = Arc::new(SystemRandom::new());
         let task = tokio::spawn(run_worker(client, options, clock, random, shutdown.clone()));
         Self { state, shutdown, task }
     }
@@ -151,6 +161,12 @@ impl Worker {
     pub(crate) async fn stop(self) -> airunner_client::Result<()> {
         self.shutdown.cancel();
         self.ended().await
+    }
+
+    /// Lets go of it, whatever it is doing.
+    pub(crate) async fn stop_now(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
     }
 
     /// Waits until it has ended by itself.
@@ -241,8 +257,13 @@ pub(crate) fn shell(line: &str) -> JobSpec {
     JobSpec { command: "sh".to_owned(), args: vec!["-c".to_owned(), line.to_owned()], ..Default::default() }
 }
 
-pub(crate) fn duration(duration: Duration) -> Option<prost_types::Duration> {
-    Some(duration.try_into().unwrap())
+pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
+    duration.try_into().unwrap()
+}
+
+/// How many lines there are.
+pub(crate) fn lines(bytes: &[u8]) -> usize {
+    String::from_utf8_lossy(bytes).lines().count()
 }
 
 /// Whether a process of this id is there, and no zombie.
@@ -284,5 +305,10 @@ impl Proxy {
     /// Drops every connection.
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Drops every connection and takes no more.
+    pub(crate) fn close(self) {
+        self.cut();
     }
 }

@@ -24,7 +24,7 @@ const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
 const OBEDIENT: &str = "echo ready; exec sleep 1000";
 
 async fn cancel(bed: &Bed, job_id: &str, grace: Duration) {
-    let request = CancelJobRequest { job_id: job_id.to_owned(), signal: 15, grace: duration(grace) };
+    let request = CancelJobRequest { job_id: job_id.to_owned(), signal: 15, grace: Some(duration(grace)) };
     soon(bed.admin.jobs().cancel_job(request)).await.unwrap();
 }
 
@@ -52,8 +52,10 @@ async fn a_cancelled_job_gets_the_signal_and_after_the_grace_it_is_killed() {
 async fn a_job_that_takes_too_long_is_stopped() {
     let bed = Bed::new().await;
     let worker = bed.worker();
-    let spec =
-        airunner_proto::job::v1::JobSpec { timeout: duration(Duration::from_millis(300)), ..shell(OBEDIENT) };
+    let spec = airunner_proto::job::v1::JobSpec {
+        timeout: Some(duration(Duration::from_millis(300))),
+        ..shell(OBEDIENT)
+    };
     let report = bed.run(spec).await;
     assert_eq!((report.state(), report.exit()), (JobState::TimedOut, Some(How::Signal(15))));
     assert_eq!(report.text(), "ready\n");

@@ -44,8 +44,8 @@ async fn what_is_printed_in_turn_is_told_in_turn() {
     let bed = Bed::new().await;
     let worker = bed.worker();
     let report = bed.run(shell("echo a; sleep 0.05; echo b >&2; sleep 0.05; echo c")).await;
-    use OutputStream::{Stderr, Stdout};
-    let expected = [(Stdout, "a\n"), (Stderr, "b\n"), (Stdout, "c\n")];
+    let (out, err) = (OutputStream::Stdout, OutputStream::Stderr);
+    let expected = [(out, "a\n"), (err, "b\n"), (out, "c\n")];
     assert_eq!(report.printed, expected.map(|(stream, text)| (stream, text.to_owned())));
     worker.stop().await.unwrap();
 }
