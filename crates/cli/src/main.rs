@@ -1,1 +1,7 @@
-fn main() {}
+//! The command line of airunner; all of it is in the library beside this.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    airunner_cli::main()
+}

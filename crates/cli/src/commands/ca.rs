@@ -1,0 +1,176 @@
+//! `ca`: what is trusted, and the issuing CA's renewal.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use airunner_client::Client;
+use airunner_host::{
+    Home,
+    files::{self, Access},
+    local::{self, Means},
+};
+use airunner_pki::{OidArc, certificates_from_pem, parse_certificate};
+use airunner_proto::ca::v1::{GetTrustBundleRequest, GetTrustBundleResponse};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::certificate::ParsedView;
+use crate::{context::Context, failure::Result, report::Report, report::Table, secret_input};
+
+/// The certificate authority.
+#[derive(Args, Debug)]
+pub(crate) struct CaArgs {
+    #[command(subcommand)]
+    command: CaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CaCommand {
+    /// Show the roots and issuing CAs that the server trusts
+    Show(ShowArgs),
+    /// Print the roots, PEM: what verifiers pin
+    Bundle(BundleArgs),
+    /// Make a successor of the issuing CA, on the machine that has the root key
+    RenewIssuer(RenewIssuerArgs),
+}
+
+impl CaArgs {
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        match &self.command {
+            CaCommand::Show(args) => args.run(context),
+            CaCommand::Bundle(args) => args.run(context),
+            CaCommand::RenewIssuer(args) => args.run(context),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct ShowArgs {}
+
+#[derive(Serialize)]
+struct CaView {
+    trust_domain: String,
+    bundle_hash: String,
+    roots: Vec<ParsedView>,
+    issuing: Vec<ParsedView>,
+}
+
+impl ShowArgs {
+    #[expect(clippy::unused_self, reason = "each command is run alike")]
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let bundle = context.wait(fetch(&client))?;
+        let view = CaView {
+            roots: certificates(&bundle.roots_pem)?,
+            issuing: certificates(&bundle.issuing_pem)?,
+            trust_domain: bundle.trust_domain,
+            bundle_hash: bundle.bundle_hash,
+        };
+        let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
+        for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
+            for ca in certificates {
+                let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
+                table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
+            }
+        }
+        let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
+        Ok(Report::table(table, &view)?.with_hint(hint))
+    }
+}
+
+#[derive(Args, Debug)]
+struct BundleArgs {
+    /// Print the issuing CAs instead
+    #[arg(long)]
+    issuing: bool,
+    /// Write it to this file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct BundleView {
+    trust_domain: String,
+    bundle_hash: String,
+    roots_pem: String,
+    issuing_pem: String,
+}
+
+impl BundleArgs {
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let bundle = context.wait(fetch(&client))?;
+        let view = BundleView {
+            trust_domain: bundle.trust_domain,
+            bundle_hash: bundle.bundle_hash,
+            roots_pem: bundle.roots_pem,
+            issuing_pem: bundle.issuing_pem,
+        };
+        let pem = if self.issuing { &view.issuing_pem } else { &view.roots_pem };
+        let Some(path) = &self.out else { return Report::text(pem.clone(), &view) };
+        files::write(path, pem.as_bytes(), Access::Public)?;
+        Report::text(format!("written to {}", path.display()), &view)
+    }
+}
+
+async fn fetch(client: &Client) -> Result<GetTrustBundleResponse> {
+    Ok(client.certificates().get_trust_bundle(GetTrustBundleRequest {}).await?.into_inner())
+}
+
+fn certificates(pem: &str) -> Result<Vec<ParsedView>> {
+    if pem.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let ders = certificates_from_pem(pem.as_bytes())?;
+    let parse = |der: &Vec<u8>| Ok(ParsedView::from(&parse_certificate(der, &OidArc::default())?));
+    ders.iter().map(parse).collect()
+}
+
+#[derive(Args, Debug)]
+struct RenewIssuerArgs {
+    /// The folder of the environment [env: AIRUNNER_HOME] [default: where `bootstrap` makes it]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// A file whose first line is the passphrase of the root key, where it is not that of server.toml
+    #[arg(long, value_name = "FILE")]
+    key_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct RenewedView {
+    issuer_id: String,
+    issuing: PathBuf,
+}
+
+impl RenewIssuerArgs {
+    fn run(&self, context: &Context) -> Result<Report> {
+        let home = local_home(self.home.as_deref(), context)?;
+        let passphrase = self.key_passphrase_file.as_deref().map(secret_input::first_line).transpose()?;
+        let variable = |name: &str| context.environment.variable(name);
+        let renewed = context.wait(async {
+            let means = means(&variable, context);
+            Ok(local::renew_issuing_ca(&home, passphrase.as_ref(), &means).await?)
+        })?;
+        let view = RenewedView { issuer_id: renewed.to_string(), issuing: home.issuing() };
+        let text = format!(
+            "issuing CA {} signs from now on; what the old one signed goes on counting",
+            view.issuer_id
+        );
+        Report::text(text, &view)
+    }
+}
+
+/// The folder of the local environment.
+pub(super) fn local_home(home: Option<&Path>, context: &Context) -> Result<Home> {
+    match home {
+        Some(home) => Ok(Home::at(home)),
+        None => Ok(Home::from_environment(&|name| context.environment.variable(name))?),
+    }
+}
+
+/// What the local environment's files are read and written with.
+pub(super) fn means<'a>(variable: &'a dyn Fn(&str) -> Option<String>, context: &Context) -> Means<'a> {
+    Means { variable, clock: Arc::clone(&context.clock), random: Arc::clone(&context.random) }
+}
