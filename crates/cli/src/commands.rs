@@ -13,6 +13,7 @@ mod man;
 mod principal;
 mod renew;
 mod whoami;
+mod worker;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -46,6 +47,10 @@ pub(crate) enum Command {
     Enrollment(enrollment::EnrollmentArgs),
     /// Jobs; without a command, those of yours that are running
     Job(job::JobArgs),
+    /// Take jobs and run them
+    Worker(worker::WorkerArgs),
+    /// Keep an identity alive: renew it in time, for as long as this runs
+    Agent(worker::AgentArgs),
     /// The audit log
     Audit(audit::AuditArgs),
     /// Measure how much a server does in a time
@@ -72,6 +77,8 @@ impl Command {
             Self::Ca(args) => args.run(context),
             Self::Enrollment(args) => args.run(context),
             Self::Job(args) => args.run(context),
+            Self::Worker(args) => args.run(context),
+            Self::Agent(args) => args.run(context),
             Self::Audit(args) => args.run(context),
             Self::Bench(args) => args.run(context),
             Self::Completion(args) => args.run(),
