@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calls;
+mod clock;
 mod denial;
 mod jobs;
 mod lifecycle;
 mod limits;
 mod listeners;
 mod matrix;
+mod order;
 mod output;
 mod servers;
 mod tls;
