@@ -113,7 +113,7 @@ mod tests {
             let definition = definition();
             let command = path.split(' ').try_fold(&definition, |found, word| found.find_subcommand(word));
             let Some(command) = command else { continue };
-            assert!(!command.get_arguments().any(|arg| arg.get_id() == "server"), "{path}");
+            assert!(!command.get_arguments().any(|arg| arg.get_id() == "cacert"), "{path}");
         }
     }
 

@@ -30,9 +30,12 @@ pub(crate) enum Command {
     /// Turn an enrolment token into a key, a certificate and, if you like, a profile
     Enroll(enroll::EnrollArgs),
     /// Renew an identity now: a new key and its certificate take the place of the old
-    Renew(renew::RenewArgs),
+    ///
+    /// They are exchanged in the identity's folder (--identity, or that of the profile); whatever uses the folder takes
+    /// them over. The old certificate still counts for an hour.
+    Renew,
     /// Who you are to the server, by which certificate, and what you may do
-    Whoami(whoami::WhoamiArgs),
+    Whoami,
     /// Principals: who there is, what they are, and what they may do
     Principal(principal::PrincipalArgs),
     /// Certificates of principals
@@ -61,8 +64,8 @@ impl Command {
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
         match self {
             Self::Enroll(args) => args.run(context),
-            Self::Renew(args) => args.run(context),
-            Self::Whoami(args) => args.run(context),
+            Self::Renew => renew::run(context),
+            Self::Whoami => whoami::run(context),
             Self::Principal(args) => args.run(context),
             Self::Certificate(args) => args.run(context),
             Self::Ca(args) => args.run(context),
@@ -70,7 +73,7 @@ impl Command {
             Self::Job(args) => args.run(context),
             Self::Audit(args) => args.run(context),
             Self::Bench(args) => args.run(context),
-            Self::Completion(args) => args.run(),
+            Self::Completion(args) => Ok(args.run()),
             Self::Man(args) => args.run(),
         }
     }
