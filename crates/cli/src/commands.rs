@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_norway::{Mapping, Value};
 
 use crate::{
+    bootstrap::BootstrapArgs,
     context::Context,
     failure::{Failure, Result},
     report::Report,
@@ -27,6 +28,8 @@ use crate::{
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make an environment: CA, server and admin certificates, configuration and profile
+    Bootstrap(BootstrapArgs),
     /// Turn an enrolment token into a key, a certificate and, if you like, a profile
     Enroll(enroll::EnrollArgs),
     /// Renew an identity now: a new key and its certificate take the place of the old
@@ -63,6 +66,7 @@ impl Command {
     /// What the command fails with.
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
         match self {
+            Self::Bootstrap(args) => args.run(context),
             Self::Enroll(args) => args.run(context),
             Self::Renew => renew::run(context),
             Self::Whoami => whoami::run(context),

@@ -2,6 +2,7 @@
 //! here, and nothing but `report` prints.
 
 pub mod bench;
+mod bootstrap;
 mod cli;
 mod commands;
 mod connection;

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use airunner_app::App;
 use airunner_core::{Clock, Error, Kind, Label, Result, Secret, SecureRandom};
 use airunner_host::{
     Config, Home, OpenHost, OpenStores,
@@ -20,8 +21,10 @@ use airunner_net::{
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    embedded,
     router::RateLimits,
     serve::{Addresses, ServeOptions, Server, Sockets},
     tls::{TlsNames, TlsSource},
@@ -145,12 +148,15 @@ async fn serve(flags: Flags) -> Result<()> {
     drawing.await.map_err(Error::internal)?;
     let OpenHost { app, stores, .. } = host;
     let stores = Arc::new(stores);
-    let mut server = Server::start(app, sockets, &plan.options).await?;
+    let mut server = Server::start(app.clone(), sockets, &plan.options).await?;
     check_in_background(&stores, &mut server);
+    let worker = start_worker(&plan, app, addresses);
     announce(&addresses, flags.ready_fd)?;
     say_what_it_means(&plan, &addresses);
     signals.until_stopped(&server).await;
     notify(&[sd_notify::NotifyState::Stopping]);
+    // The worker first: it hands its jobs back through this server.
+    worker.stop().await;
     server.stop().await;
     close(stores).await
 }
@@ -265,6 +271,29 @@ fn harden() {
     if let Err(error) = airunner_exec::harden_self() {
         tracing::warn!(%error, "the process can't be closed to debuggers");
     }
+}
+
+/// The worker inside this server, if it has one.
+struct EmbeddedWorker {
+    shutdown: CancellationToken,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl EmbeddedWorker {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        if let Some(Err(error)) = futures_util::future::OptionFuture::from(self.task).await {
+            tracing::error!(%error, "the worker inside this server did not end well");
+        }
+    }
+}
+
+fn start_worker(plan: &Plan, app: Arc<App>, addresses: Addresses) -> EmbeddedWorker {
+    let shutdown = CancellationToken::new();
+    let wanted = plan.config.worker().embedded() && !plan.options.no_auth;
+    let task = wanted
+        .then(|| tokio::spawn(embedded::run(app, plan.config.clone(), addresses.api, shutdown.clone())));
+    EmbeddedWorker { shutdown, task }
 }
 
 /// After an unclean stop the log's recovery is enough to serve; damage is looked for meanwhile.
