@@ -19,6 +19,7 @@ use crate::{
     failure::{Failure, Result},
     profile::{self, Profile},
     report::Report,
+    runtime::wait,
 };
 
 /// Make an environment, or find it whole.
@@ -103,14 +104,14 @@ impl BootstrapArgs {
             random: Arc::clone(&context.random),
         };
         if self.dry_run {
-            let foreseen = context.wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
+            let foreseen = wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
             return self.report(
                 &home,
                 foreseen.steps.iter().map(StepView::from).collect(),
                 foreseen.warnings,
             );
         }
-        let made = context.wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
+        let made = wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
         let mut steps: Vec<_> = made.steps.iter().map(StepView::from).collect();
         steps.push(self.keep_profile(context, &home, &made.config)?);
         self.report(&home, steps, made.warnings)
