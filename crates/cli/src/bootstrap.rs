@@ -113,7 +113,7 @@ impl BootstrapArgs {
         }
         let made = wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
         let mut steps: Vec<_> = made.steps.iter().map(StepView::from).collect();
-        steps.push(self.keep_profile(context, &home, &made.config)?);
+        steps.push(Self::keep_profile(context, &home, &made.config)?);
         self.report(&home, steps, made.warnings)
     }
 
@@ -146,7 +146,7 @@ impl BootstrapArgs {
     }
 
     /// Makes everything work from any folder, with no flags.
-    fn keep_profile(&self, context: &Context, home: &Home, config: &Config) -> Result<StepView> {
+    fn keep_profile(context: &Context, home: &Home, config: &Config) -> Result<StepView> {
         // With port 0 the server says at each start where it is; then the address comes by flag or variable.
         let is_fixed = config.server().api_addr().port() != 0;
         let admin = home.admin();

@@ -13,6 +13,7 @@ mod prompt;
 mod report;
 mod runtime;
 mod secret_input;
+mod service;
 mod values;
 mod view;
 
@@ -40,3 +41,4 @@ pub fn main() -> ExitCode {
         Err(failure) => report::print_failure(&failure),
     }
 }
+
