@@ -41,4 +41,3 @@ pub fn main() -> ExitCode {
         Err(failure) => report::print_failure(&failure),
     }
 }
-
