@@ -29,21 +29,19 @@ pub(crate) fn start_log(environment: &Environment) -> Result<()> {
     Ok(log.try_init().map_err(Error::internal)?)
 }
 
-/// A token that SIGINT, SIGTERM and SIGHUP cancel.
+/// A token that SIGINT and SIGTERM cancel.
 ///
 /// # Errors
 /// Where signals can't be listened to.
 pub(crate) fn shutdown_signal() -> Result<CancellationToken> {
     let mut interrupts = signal(SignalKind::interrupt()).map_err(Error::internal)?;
     let mut terminations = signal(SignalKind::terminate()).map_err(Error::internal)?;
-    let mut hang_ups = signal(SignalKind::hangup()).map_err(Error::internal)?;
     let shutdown = CancellationToken::new();
     let told = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = interrupts.recv() => {}
             _ = terminations.recv() => {}
-            _ = hang_ups.recv() => {}
         }
         tracing::info!("told to stop");
         told.cancel();

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use airunner_agent::{JobUser, RotationOptions, Run, WorkerOptions, rotate, run_worker};
-use airunner_client::{Client, IdentityFiles, IdentitySource};
+use airunner_client::{Client, IdentitySource};
 use airunner_core::QueueName;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,9 @@ pub(crate) struct WorkerArgs {
     /// How long jobs may go on once the worker is told to stop
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     drain: Duration,
+    /// What to run after each renewal of the identity, by `sh -c`
+    #[arg(long, value_name = "LINE")]
+    after: Option<String>,
 }
 
 impl WorkerArgs {
@@ -84,7 +87,8 @@ impl WorkerArgs {
             tracing::warn!("the identity is no folder, so it is not renewed: name one with --identity");
         }
         let client = Client::new(options)?;
-        wait_on_all_cores(work(context, client, worker, files))?;
+        let rotation = files.map(|files| RotationOptions { files, after: self.after.clone() });
+        wait_on_all_cores(work(context, client, worker, rotation))?;
         Ok(Report::nothing())
     }
 
@@ -128,13 +132,12 @@ async fn work(
     context: &Context,
     client: Client,
     worker: WorkerOptions,
-    files: Option<IdentityFiles>,
+    rotation: Option<RotationOptions>,
 ) -> Result<()> {
     let shutdown = shutdown_signal()?;
     let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
     // Rotation goes on through the drain: what still runs is published with an identity that counts.
-    if let Some(files) = files {
-        let rotation = RotationOptions { files, after: None };
+    if let Some(rotation) = rotation {
         let (clock, random) = (Arc::clone(&clock), Arc::clone(&random));
         tokio::spawn(rotate(client.clone(), rotation, clock, random, CancellationToken::new()));
     }
