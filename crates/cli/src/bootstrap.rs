@@ -19,6 +19,7 @@ use crate::{
     failure::{Failure, Result},
     profile::{self, Profile},
     report::Report,
+    runtime::wait,
 };
 
 /// Make an environment, or find it whole.
@@ -103,16 +104,16 @@ impl BootstrapArgs {
             random: Arc::clone(&context.random),
         };
         if self.dry_run {
-            let foreseen = context.wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
+            let foreseen = wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
             return self.report(
                 &home,
                 foreseen.steps.iter().map(StepView::from).collect(),
                 foreseen.warnings,
             );
         }
-        let made = context.wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
+        let made = wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
         let mut steps: Vec<_> = made.steps.iter().map(StepView::from).collect();
-        steps.push(self.keep_profile(context, &home, &made.config)?);
+        steps.push(Self::keep_profile(context, &home, &made.config)?);
         self.report(&home, steps, made.warnings)
     }
 
@@ -145,7 +146,7 @@ impl BootstrapArgs {
     }
 
     /// Makes everything work from any folder, with no flags.
-    fn keep_profile(&self, context: &Context, home: &Home, config: &Config) -> Result<StepView> {
+    fn keep_profile(context: &Context, home: &Home, config: &Config) -> Result<StepView> {
         // With port 0 the server says at each start where it is; then the address comes by flag or variable.
         let is_fixed = config.server().api_addr().port() != 0;
         let admin = home.admin();
