@@ -265,7 +265,8 @@ def enrol(demo, name):
 def start_worker(demo, name):
     args = [demo.bin / "airunner-cli", "worker", "--identity", str(demo.private / name)]
     args += ["--git-protocols", "https,ssh,file", "--visibility-timeout", "10s"]
-    args += ["--state-dir", str(demo.private / f"{name}-state")]
+    # Jobs run as another user where the demo runs as root, and must be able to reach their workspace.
+    args += ["--state-dir", str(demo.root / f"{name}-state")]
     if os.geteuid() != 0:
         args.append("--same-user")
     demo.start(name, *args)

@@ -106,7 +106,10 @@ pub struct Standing {
 
 impl fmt::Debug for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Standing").field("claim", &self.claim).field("denial", &self.denial.get()).finish()
+        f.debug_struct("Standing")
+            .field("claim", &self.claim)
+            .field("denial", &self.denial.get())
+            .finish_non_exhaustive()
     }
 }
 

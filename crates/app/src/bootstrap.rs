@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// Life of a root.
-const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
 /// Life of an issuing CA.
-const ISSUING_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const ISSUING_LIFE: Duration = Duration::from_hours(365 * 24);
 /// A server or admin certificate is replaced in its last days.
-pub const RENEW_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const RENEW_WITHIN: Duration = Duration::from_hours(7 * 24);
 /// A root is warned about in its last year.
-pub const ROOT_WARNING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub const ROOT_WARNING: Duration = Duration::from_hours(365 * 24);
 /// Who acts, in the audit log.
 const ACTOR: &str = "bootstrap";
 
@@ -175,23 +175,39 @@ impl App {
     /// # Errors
     /// `principal-not-active` where it was suspended or deleted: bootstrap never undoes a denial.
     pub async fn ensure_admin(&self, id: &PrincipalId) -> Result<(Step, Principal)> {
+        self.ensure_principal(new_principal(id.clone(), PrincipalType::Admin, self.context.now(), ACTOR))
+            .await
+    }
+
+    /// Finds the principal of the worker inside the server, or makes it. Its certificates are made in memory, one a
+    /// start, and live for a day; their number is not limited.
+    ///
+    /// # Errors
+    /// `principal-not-active` where it was suspended or deleted.
+    pub async fn ensure_embedded_worker(&self, id: &PrincipalId) -> Result<(Step, Principal)> {
+        let worker = new_principal(id.clone(), PrincipalType::Worker, self.context.now(), "server");
+        let description = "the worker inside the server".to_owned();
+        let validity = Some(Duration::from_hours(24));
+        self.ensure_principal(Principal { max_certificates: 0, validity, description, ..worker }).await
+    }
+
+    async fn ensure_principal(&self, wanted: Principal) -> Result<(Step, Principal)> {
         let context = &self.context;
+        let id = &wanted.id;
         if let Some(found) = context.stores.principals.get_principal(id).await? {
-            if found.status != PrincipalStatus::Active || found.principal_type != PrincipalType::Admin {
+            if found.status != PrincipalStatus::Active || found.principal_type != wanted.principal_type {
                 return Err(Error::new(
                     Label::PrincipalNotActive,
                     format!(
-                        "the principal {id} is {} and {}: bootstrap leaves it so",
+                        "the principal {id} is {} and {}: it is left so",
                         found.principal_type, found.status
                     ),
                 ));
             }
             return Ok((Step::Found, found));
         }
-        let now = context.now();
-        let audit = system_entry(now, ACTOR, "principal.create", id);
-        let admin = new_principal(id.clone(), PrincipalType::Admin, now, ACTOR);
-        Ok((Step::Made, context.stores.principals.create_principal(admin, audit).await?))
+        let audit = system_entry(context.now(), &wanted.created_by, "principal.create", id);
+        Ok((Step::Made, context.stores.principals.create_principal(wanted, audit).await?))
     }
 
     /// Issues a certificate for a principal's key that was made here; where its slots are full, `free_slots` revokes

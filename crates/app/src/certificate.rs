@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How far notBefore lies back, for verifiers whose clock is slow.
-pub(crate) const BACKDATE: Duration = Duration::from_secs(60);
+pub(crate) const BACKDATE: Duration = Duration::from_mins(1);
 /// Certificates that one revocation names at most in its answer.
 const MAX_NAMED: u32 = 10_000;
 

@@ -57,11 +57,11 @@ pub struct Settings {
 
 impl Settings {
     /// The shortest life of a leaf.
-    pub const MIN_VALIDITY: Duration = Duration::from_secs(5 * 60);
+    pub const MIN_VALIDITY: Duration = Duration::from_mins(5);
     /// The longest life of a leaf, and the default.
-    pub const MAX_VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+    pub const MAX_VALIDITY: Duration = Duration::from_hours(90 * 24);
     /// The default overlap of a predecessor with its successor.
-    pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(60 * 60);
+    pub const DEFAULT_OVERLAP: Duration = Duration::from_hours(1);
 
     /// How long a leaf of `principal` lives: what it sets, else its type's.
     pub fn validity_of(&self, principal: &Principal) -> Duration {

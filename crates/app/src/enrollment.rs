@@ -24,11 +24,11 @@ use crate::{
 };
 
 /// The shortest life of a token.
-pub const MIN_TTL: Duration = Duration::from_secs(60);
+pub const MIN_TTL: Duration = Duration::from_mins(1);
 /// The longest life of a token.
-pub const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const MAX_TTL: Duration = Duration::from_hours(7 * 24);
 /// The life of a token where nothing else is said.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
+pub const DEFAULT_TTL: Duration = Duration::from_hours(1);
 
 /// Enrolment.
 pub struct Enrollments {

@@ -268,10 +268,10 @@ impl Watcher {
         if let Some(until) = output.lost_until.filter(|_| self.filter.output.is_some()) {
             self.outbox.push_back(WatchMessage::Gap(until));
         }
-        self.merge(events, output.chunks, READ_EVENTS as usize)
+        Ok(self.merge(events, output.chunks, READ_EVENTS as usize))
     }
 
-    fn merge(&mut self, events: Vec<ControlEvent>, chunks: Vec<OutputChunk>, full: usize) -> Result<bool> {
+    fn merge(&mut self, events: Vec<ControlEvent>, chunks: Vec<OutputChunk>, full: usize) -> bool {
         // A page of events that is full may end before the last chunk: what lies beyond waits for the next read.
         let bound = if events.len() >= full { events.last().map(|event| event.sequence) } else { None };
         let mut merged: Vec<_> = events
@@ -290,7 +290,7 @@ impl Watcher {
         if let Some(last) = any {
             self.after = last;
         }
-        Ok(any.is_some())
+        any.is_some()
     }
 
     fn wants(&self, message: &WatchMessage) -> bool {

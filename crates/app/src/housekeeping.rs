@@ -17,9 +17,9 @@ const LEASE: Duration = Duration::from_secs(10);
 /// Rows a task touches in a step at most.
 const STEP: u32 = 500;
 /// How long changes are kept.
-const KEEP_CHANGES: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const KEEP_CHANGES: Duration = Duration::from_hours(7 * 24);
 /// How long a silent server's row is kept.
-const KEEP_SERVERS: Duration = Duration::from_secs(60 * 60);
+const KEEP_SERVERS: Duration = Duration::from_hours(1);
 
 /// The background work.
 pub struct Housekeeping {

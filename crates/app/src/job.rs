@@ -29,9 +29,9 @@ use crate::{
 /// Jobs, leases or completions in one call at most.
 pub const MAX_BATCH: usize = 64;
 /// How long a lease lasts where nothing else is said.
-pub const DEFAULT_VISIBILITY: Duration = Duration::from_secs(300);
+pub const DEFAULT_VISIBILITY: Duration = Duration::from_mins(5);
 /// The longest grace period between a signal and the kill.
-const MAX_GRACE: Duration = Duration::from_secs(60 * 60);
+const MAX_GRACE: Duration = Duration::from_hours(1);
 /// How often the store is asked about jobs that other servers may move.
 pub(crate) const POLL: Duration = Duration::from_millis(250);
 /// Leases taken back in one step.
@@ -242,7 +242,9 @@ impl Jobs {
             }
             match self.context.stores.jobs.next_visible(&queues).await {
                 Ok(Some(at)) if at <= self.context.now() => {
-                    queues.iter().for_each(|queue| self.context.jobs.queue_filled(queue));
+                    for queue in &queues {
+                        self.context.jobs.queue_filled(queue);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(?error, "the queues can't be read"),
@@ -277,7 +279,9 @@ impl Jobs {
         let mut audit = permit.audit(now, "job.enqueue", named);
         audit.detail.insert("count".to_owned(), jobs.len().to_string());
         let enqueued = self.context.stores.jobs.enqueue_jobs(jobs, request, audit).await?;
-        queues.iter().for_each(|queue| self.context.jobs.queue_filled(queue));
+        for queue in &queues {
+            self.context.jobs.queue_filled(queue);
+        }
         Ok(enqueued.ids)
     }
 

@@ -1,11 +1,11 @@
 //! `bootstrap`: its flags, its profile and its report. The steps are `airunner-host`'s.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use airunner_core::{DnsName, Label, PrincipalId};
+use airunner_core::{DnsName, Error, Label, PrincipalId};
 use airunner_host::{
     Config, Home,
-    bootstrap::{Outcome, Plan, StepReport},
+    bootstrap::{Plan, StepReport},
     config::Environment,
     environment_variable,
     local::{self, LocalPlan, Means},
@@ -15,33 +15,34 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    Result,
-    context::{Context, block_on},
-    failure::Failure,
-    profile::{self, Profile, Written},
-    report::{Human, Report},
+    context::Context,
+    failure::{Failure, Result},
+    profile::{self, Profile},
+    report::Report,
 };
 
-/// Make an environment, or find it whole. Safe to run again, and after an interruption at any point.
-#[derive(Debug, Args)]
+/// Make an environment, or find it whole.
+///
+/// Says of each step whether it found, made or replaced what it stands for. Safe to run again, and after an
+/// interruption at any point. Afterwards every command works with no connection options.
+#[derive(Args, Debug)]
 pub(crate) struct BootstrapArgs {
-    /// local or dev (prod needs AWS, which this build has not)
+    /// local or dev (prod keeps its keys in AWS, which this build can't)
     #[arg(long, value_name = "NAME")]
     environment: Environment,
     /// The server's name, in its certificate beside localhost
     #[arg(long, value_name = "NAME")]
     domain: Option<DnsName>,
     /// What TLS and which keys are allowed: default or p384
-    // A text, since the global flag of this name is one; see there.
-    #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
+    #[arg(id = "tls_profile", long = "profile", value_name = "NAME")]
+    tls_profile: Option<TlsProfile>,
     /// One CA that signs leaves directly, in place of a root and an issuing CA
     #[arg(long)]
     single_ca: bool,
     /// The file whose first line encrypts the private keys
     #[arg(long, value_name = "FILE")]
     key_passphrase_file: Option<PathBuf>,
-    /// Where everything is put; by default $AIRUNNER_HOME, else ~/.local/share/airunner/ENVIRONMENT
+    /// Where everything is put; by default $AIRUNNER_HOME, else ~/.local/share/airunner/local
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
     /// The first admin
@@ -62,7 +63,7 @@ pub(crate) struct BootstrapArgs {
     /// Where the public listener is; by default 127.0.0.1:8444
     #[arg(long, value_name = "ADDRESS")]
     public_addr: Option<SocketAddr>,
-    /// Where health and CA certificates are; by default 127.0.0.1:8080
+    /// Where health is told; by default 127.0.0.1:8080
     #[arg(long, value_name = "ADDRESS")]
     plain_addr: Option<SocketAddr>,
     /// Where metrics are; by default 127.0.0.1:9464
@@ -70,7 +71,6 @@ pub(crate) struct BootstrapArgs {
     metrics_addr: Option<SocketAddr>,
 }
 
-/// What it came to.
 #[derive(Serialize)]
 struct BootstrapView {
     environment: &'static str,
@@ -78,72 +78,61 @@ struct BootstrapView {
     dry_run: bool,
     steps: Vec<StepView>,
     warnings: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    next: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct StepView {
-    /// Which of the six; none for what goes with them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<u8>,
     what: &'static str,
     outcome: &'static str,
     detail: String,
 }
 
 impl BootstrapArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
         if self.environment == Environment::Prod {
             return Err(Failure::Usage(
-                "--environment=prod keeps its keys and tables in AWS, which is not in this build yet: use local or dev"
+                "--environment=prod keeps its keys and tables in AWS, which this build can't: use local or dev"
                     .to_owned(),
             ));
         }
         let home = self.home()?;
         let plan = self.plan()?;
-        let means =
-            Means { variable: &environment_variable, clock: context.clock(), random: context.random() };
+        let means = Means {
+            variable: &environment_variable,
+            clock: Arc::clone(&context.clock),
+            random: Arc::clone(&context.random),
+        };
         if self.dry_run {
-            let foreseen = block_on(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
-            return Ok(self.report(
+            let foreseen = context.wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
+            return self.report(
                 &home,
                 foreseen.steps.iter().map(StepView::from).collect(),
-                Vec::new(),
-                &[],
-            ));
+                foreseen.warnings,
+            );
         }
-        let made = block_on(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
-        let mut steps: Vec<StepView> = made.steps.iter().map(StepView::from).collect();
-        steps.push(keep_profile(&home, &made.config)?);
-        let next = next(&home, &made.config);
-        Ok(self.report(&home, steps, made.warnings, &next))
+        let made = context.wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
+        let mut steps: Vec<_> = made.steps.iter().map(StepView::from).collect();
+        steps.push(self.keep_profile(context, &home, &made.config)?);
+        self.report(&home, steps, made.warnings)
     }
 
     fn home(&self) -> Result<Home> {
-        let given = self.output_dir.as_ref().map(|path| {
-            std::path::absolute(path)
-                .map_err(|error| Failure::new(Label::File, format!("{}: {error}", path.display())))
-        });
-        match given {
-            Some(path) => Ok(Home::at(path?)),
-            None => Ok(Home::from_environment(self.environment, &environment_variable)?),
+        match &self.output_dir {
+            None => Ok(Home::from_environment(&environment_variable)?),
+            Some(path) => Ok(Home::at(absolute(path)?)),
         }
     }
 
     fn plan(&self) -> Result<LocalPlan> {
-        let profile = self.profile.as_deref().map(str::parse::<TlsProfile>).transpose();
-        let key_passphrase_file = self.key_passphrase_file.as_ref().map(std::path::absolute).transpose();
         Ok(LocalPlan {
             environment: self.environment,
             domain: self.domain.clone(),
-            profile: profile.map_err(|error| Failure::Usage(format!("--profile: {error}")))?,
+            profile: self.tls_profile,
             api_addr: self.api_addr,
             public_addr: self.public_addr,
             plain_addr: self.plain_addr,
             metrics_addr: self.metrics_addr,
-            key_passphrase_file: key_passphrase_file
-                .map_err(|error| Failure::new(Label::File, format!("the passphrase's file: {error}")))?,
+            key_passphrase_file: self.key_passphrase_file.as_ref().map(absolute).transpose()?,
             same_user: !rustix::process::geteuid().is_root(),
             steps: Plan {
                 admin: self.admin.clone(),
@@ -155,90 +144,53 @@ impl BootstrapArgs {
         })
     }
 
-    fn report(&self, home: &Home, steps: Vec<StepView>, warnings: Vec<String>, next: &[String]) -> Report {
-        let mut text = String::new();
-        if self.dry_run {
-            text.push_str("Nothing was done. This would come of it:\n");
-        }
-        for StepView { step, what, outcome, detail } in &steps {
-            let number = step.map(|step| format!("{step}/6")).unwrap_or_default();
-            let outcome = if self.dry_run && *outcome != "found" {
-                format!("would be {outcome}")
-            } else {
-                (*outcome).to_owned()
-            };
-            let line = format!("{number:3}  {what:21}  {outcome:10}  {detail}");
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        for warning in &warnings {
-            text.push_str(&format!("\nwarning: {warning}\n"));
-        }
-        if !next.is_empty() {
-            text.push_str(&format!("\nNext:\n  {}\n", next.join("\n  ")));
-        }
-        let view = BootstrapView {
-            environment: self.environment.as_str(),
-            home: home.path().to_owned(),
-            dry_run: self.dry_run,
-            steps,
-            warnings,
-            next: next.to_vec(),
+    /// Makes everything work from any folder, with no flags.
+    fn keep_profile(&self, context: &Context, home: &Home, config: &Config) -> Result<StepView> {
+        // With port 0 the server says at each start where it is; then the address comes by flag or variable.
+        let is_fixed = config.server().api_addr().port() != 0;
+        let admin = home.admin();
+        let profile = Profile {
+            server: is_fixed.then(|| format!("https://{}", config.server().api_address())),
+            cacert: Some(home.ca()),
+            client_cert: Some(admin.cert),
+            client_key: Some(admin.key),
+            tls_profile: (config.tls().profile() != TlsProfile::Default)
+                .then(|| config.tls().profile().to_string()),
+            ..Profile::default()
         };
-        Report::new(view, Human::Text(text))
+        let name = config.environment().as_str();
+        let written = profile::write(&context.environment, name, &profile)?;
+        Ok(StepView {
+            what: "profile",
+            outcome: "kept",
+            detail: format!("{name} in {}", written.path.display()),
+        })
+    }
+
+    fn report(&self, home: &Home, steps: Vec<StepView>, warnings: Vec<String>) -> Result<Report> {
+        let mut lines = Vec::new();
+        if self.dry_run {
+            lines.push("Nothing was done. This would come of it:".to_owned());
+        }
+        for StepView { what, outcome, detail } in &steps {
+            lines.push(format!("{what:22} {outcome:9} {detail}").trim_end().to_owned());
+        }
+        lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+        let environment = self.environment.as_str();
+        let home = home.path().to_owned();
+        let view = BootstrapView { environment, home, dry_run: self.dry_run, steps, warnings };
+        let report = Report::text(lines.join("\n"), &view)?;
+        Ok(if self.dry_run { report } else { report.with_hint("start the server: airunner-server") })
     }
 }
 
 impl From<&StepReport> for StepView {
     fn from(report: &StepReport) -> Self {
-        Self {
-            step: report.number(),
-            what: report.what,
-            outcome: report.outcome.as_str(),
-            detail: report.detail.clone(),
-        }
+        Self { what: report.what, outcome: report.outcome.as_str(), detail: report.detail.clone() }
     }
 }
 
-/// Makes everything work from any folder, with no flags.
-fn keep_profile(home: &Home, config: &Config) -> Result<StepView> {
-    let name = config.environment().as_str();
-    let api = config.server().api_addr();
-    // With port 0 the server says at each start where it is; then the address comes by flag or variable.
-    let server = (api.port() != 0).then(|| format!("https://{}", reached(config)));
-    let written = Profile {
-        server,
-        identity: Some(home.admin_folder()),
-        cacert: Some(home.ca()),
-        key_passphrase_file: config.tls().key_passphrase_file().cloned(),
-        tls_profile: (config.tls().profile() != TlsProfile::Default)
-            .then(|| config.tls().profile().to_string()),
-        home: Some(home.path().to_owned()),
-        ..Profile::default()
-    };
-    let path = profile::path(&environment_variable)?;
-    let outcome = match profile::write(&path, name, written)? {
-        Written::Found => Outcome::Found,
-        Written::Made => Outcome::Made,
-        Written::Replaced => Outcome::Replaced,
-    };
-    let detail = format!("{name} in {}", path.display());
-    Ok(StepView { step: None, what: "profile", outcome: outcome.as_str(), detail })
-}
-
-/// Where the CLI reaches the API listener: at its own address, which its certificate names; a listener on all addresses
-/// by its name.
-fn reached(config: &Config) -> String {
-    config.server().api_address()
-}
-
-fn next(home: &Home, config: &Config) -> Vec<String> {
-    let default = Home::from_environment(config.environment(), &environment_variable).ok();
-    let finds_it = config.environment() == Environment::Local && default.as_ref() == Some(home);
-    let server = if finds_it {
-        "airunner-server".to_owned()
-    } else {
-        format!("airunner-server --config {}", home.server_toml().display())
-    };
-    vec![server, "airunner-cli whoami".to_owned()]
+fn absolute(path: &PathBuf) -> Result<PathBuf> {
+    let absolute = std::path::absolute(path);
+    Ok(absolute.map_err(|error| Error::new(Label::File, format!("{}: {error}", path.display())))?)
 }

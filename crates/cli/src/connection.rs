@@ -1,322 +1,361 @@
-//! Which server, and as whom: flags over environment variables over the profile.
+//! Which server is called, what it must show, and what is shown to it: from options, environment and profile. Nothing is
+//! sent from here.
 
-use std::path::PathBuf;
+use std::{fs, path::Path, path::PathBuf, sync::Arc};
 
 use airunner_client::{ClientOptions, Endpoint, IdentityFiles, IdentitySource};
-use airunner_core::{Label, Secret};
-use airunner_host::{files, key_file};
+use airunner_core::{Clock, Error, Label, Secret, SecureRandom};
 use airunner_net::TlsProfile;
-use clap::Args;
+use clap::{ArgMatches, Args, parser::ValueSource};
 
 use crate::{
-    Result,
-    context::Context,
-    failure::Failure,
-    profile::{self, Profile, Profiles},
-    prompt,
+    context::Environment,
+    failure::{Failure, Result},
+    profile::{Profile, Profiles},
+    secret_input,
 };
 
-/// How the server is reached. What no flag says is taken from the environment, then from the profile.
-#[derive(Clone, Debug, Default, Args)]
+// Where to connect, and as whom. Each option may come from its variable instead, and what neither says from the profile.
+// No doc comment: clap would make it the description of every command that takes these.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// The API listener, as https://host:port [env: AIRUNNER_SERVER]
-    #[arg(long, global = true, value_name = "URL")]
-    server: Option<String>,
-    /// The roots to trust, PEM [env: AIRUNNER_CACERT]
-    #[arg(long, global = true, value_name = "FILE")]
-    cacert: Option<PathBuf>,
-    /// The certificate to show, PEM, leaf first [env: AIRUNNER_CLIENT_CERT]
-    #[arg(long, global = true, value_name = "FILE")]
-    client_cert: Option<PathBuf>,
-    /// Its private key [env: AIRUNNER_CLIENT_KEY]
-    #[arg(long, global = true, value_name = "FILE")]
-    client_key: Option<PathBuf>,
-    /// Leaf, issuing CA and roots in one file, with --client-key [env: AIRUNNER_CERT_BUNDLE]
-    #[arg(long, global = true, value_name = "FILE")]
-    cert_bundle: Option<PathBuf>,
-    /// The folder of an enrolled identity, in place of files [env: AIRUNNER_IDENTITY]
-    #[arg(long, global = true, value_name = "DIR")]
-    identity: Option<PathBuf>,
-    /// The file whose first line opens the private key [env: AIRUNNER_KEY_PASSPHRASE_FILE]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) key_passphrase_file: Option<PathBuf>,
-    /// What TLS is allowed, default or p384 [env: AIRUNNER_TLS_PROFILE]
-    #[arg(long, global = true, value_name = "NAME")]
-    tls_profile: Option<String>,
-    /// The profile in the configuration [env: AIRUNNER_PROFILE]
-    // Bootstrap has a flag of its own of this name. Both are texts, since clap keeps them under one id.
-    #[arg(long, global = true, value_name = "NAME")]
+    /// The server's API listener, https://HOST:PORT or HOST:PORT [env: AIRUNNER_SERVER]
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    pub(crate) server: Option<String>,
+    /// The roots under which the server's certificate must stand, PEM [env: AIRUNNER_CACERT]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) cacert: Option<PathBuf>,
+    /// The certificate to show, leaf first, PEM [env: AIRUNNER_CLIENT_CERT]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Its private key, PEM [env: AIRUNNER_CLIENT_KEY]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Leaf, issuing CA and roots in one file, instead of --cacert and --client-cert [env: AIRUNNER_CERT_BUNDLE]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) cert_bundle: Option<PathBuf>,
+    /// The folder of an identity, as `enroll` writes it, instead of the files [env: AIRUNNER_IDENTITY]
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
+    pub(crate) identity: Option<PathBuf>,
+    /// A file whose first line is the passphrase of the private key [env: AIRUNNER_CLIENT_KEY_PASSPHRASE_FILE, or the
+    /// passphrase itself in AIRUNNER_CLIENT_KEY_PASSPHRASE]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) client_key_passphrase_file: Option<PathBuf>,
+    /// The profile of config.toml that says what is not said here [env: AIRUNNER_PROFILE]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub(crate) profile: Option<String>,
 }
 
 impl ConnectionArgs {
-    /// The TLS profile that the flag names.
-    pub(crate) fn tls_profile(&self) -> Option<String> {
-        self.tls_profile.clone()
+    /// What was given on this level of the command line itself.
+    pub(crate) fn given(matches: &ArgMatches) -> Self {
+        let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        // A level that takes no connection options does not know them.
+        let text =
+            |id: &str| matches.try_get_one::<String>(id).ok().flatten().filter(|_| is_given(id)).cloned();
+        let path =
+            |id: &str| matches.try_get_one::<PathBuf>(id).ok().flatten().filter(|_| is_given(id)).cloned();
+        Self {
+            server: text("server"),
+            cacert: path("cacert"),
+            client_cert: path("client_cert"),
+            client_key: path("client_key"),
+            cert_bundle: path("cert_bundle"),
+            identity: path("identity"),
+            client_key_passphrase_file: path("client_key_passphrase_file"),
+            profile: text("profile"),
+        }
+    }
+
+    /// What these say, and what `others` say of the rest.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            server: self.server.or(others.server),
+            cacert: self.cacert.or(others.cacert),
+            client_cert: self.client_cert.or(others.client_cert),
+            client_key: self.client_key.or(others.client_key),
+            cert_bundle: self.cert_bundle.or(others.cert_bundle),
+            identity: self.identity.or(others.identity),
+            client_key_passphrase_file: self.client_key_passphrase_file.or(others.client_key_passphrase_file),
+            profile: self.profile.or(others.profile),
+        }
+    }
+
+    fn of_environment(environment: &Environment) -> Self {
+        let path = |name: &str| environment.variable(name).map(PathBuf::from);
+        Self {
+            server: environment.variable("AIRUNNER_SERVER"),
+            cacert: path("AIRUNNER_CACERT"),
+            client_cert: path("AIRUNNER_CLIENT_CERT"),
+            client_key: path("AIRUNNER_CLIENT_KEY"),
+            cert_bundle: path("AIRUNNER_CERT_BUNDLE"),
+            identity: path("AIRUNNER_IDENTITY"),
+            client_key_passphrase_file: path("AIRUNNER_CLIENT_KEY_PASSPHRASE_FILE"),
+            profile: environment.variable("AIRUNNER_PROFILE"),
+        }
+    }
+
+    fn of_profile(profile: Profile) -> Self {
+        Self {
+            server: profile.server,
+            cacert: profile.cacert,
+            client_cert: profile.client_cert,
+            client_key: profile.client_key,
+            cert_bundle: profile.cert_bundle,
+            identity: profile.identity,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a profile has nothing to add.
+    fn is_whole(&self) -> bool {
+        let is_rooted = self.cacert.is_some() || self.cert_bundle.is_some() || self.identity.is_some();
+        let has_pair =
+            (self.client_cert.is_some() || self.cert_bundle.is_some()) && self.client_key.is_some();
+        self.server.is_some() && is_rooted && (has_pair || self.identity.is_some())
     }
 }
 
-/// Flags over environment over profile, not yet opened.
-#[derive(Debug)]
+/// A connection, decided but not made.
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    /// The server, if one is known.
     server: Option<String>,
-    cacert: Option<PathBuf>,
-    shown: Option<Shown>,
-    passphrase_file: Option<PathBuf>,
+    roots: Option<PathBuf>,
+    pub(crate) identity: Option<IdentityPlace>,
     passphrase: Option<Secret>,
-    /// What TLS is allowed.
     pub(crate) tls_profile: TlsProfile,
-    /// The local environment that the profile belongs to.
-    pub(crate) home: Option<PathBuf>,
 }
 
+/// Where the identity is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Shown {
+pub(crate) enum IdentityPlace {
+    /// A folder whose files are exchanged by renewals.
     Folder(PathBuf),
-    Files(PathBuf, PathBuf),
-    Bundle(PathBuf, PathBuf),
+    /// Certificate and key.
+    Files { certificate: PathBuf, key: PathBuf },
+    /// Leaf, issuing CA and roots in one file, and the key.
+    Bundle { bundle: PathBuf, key: PathBuf },
 }
-
-/// The passphrase itself, for those who have no file of it.
-const PASSPHRASE: &str = "AIRUNNER_KEY_PASSPHRASE";
 
 impl Connection {
-    pub(crate) fn resolve(args: &ConnectionArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let file = |name: &str| set(name).map(PathBuf::from);
-        let from_flags = Profile {
-            server: args.server.clone(),
-            identity: args.identity.clone(),
-            cacert: args.cacert.clone(),
-            client_cert: args.client_cert.clone(),
-            client_key: args.client_key.clone(),
-            cert_bundle: args.cert_bundle.clone(),
-            key_passphrase_file: args.key_passphrase_file.clone(),
-            tls_profile: args.tls_profile.clone(),
-            home: None,
+    /// Decides by what was given on the command line, then the environment, then the profile.
+    pub(crate) fn resolve(given: &ConnectionArgs, environment: &Environment) -> Result<Self> {
+        let variables = ConnectionArgs::of_environment(environment);
+        let said = given.clone().or(variables.clone());
+        let profile = match &said.profile {
+            Some(name) => Profiles::read(environment)?.named(name)?,
+            None if said.is_whole() => Profile::default(),
+            None => Profiles::read(environment)?.default_profile()?,
         };
-        let from_environment = Profile {
-            server: set("AIRUNNER_SERVER"),
-            identity: file("AIRUNNER_IDENTITY"),
-            cacert: file("AIRUNNER_CACERT"),
-            client_cert: file("AIRUNNER_CLIENT_CERT"),
-            client_key: file("AIRUNNER_CLIENT_KEY"),
-            cert_bundle: file("AIRUNNER_CERT_BUNDLE"),
-            key_passphrase_file: file("AIRUNNER_KEY_PASSPHRASE_FILE"),
-            tls_profile: set("AIRUNNER_TLS_PROFILE"),
-            home: None,
-        };
-        let from_file = stored(args, variable)?.unwrap_or_default();
-        let passphrase = set(PASSPHRASE).map(|text| Secret::new(text.into_bytes()));
-        Self::layered([from_flags, from_environment, from_file], passphrase)
-    }
-
-    /// The first layer that has a value gives it; but the roots of a profile belong to its identity, and another one
-    /// brings its own.
-    fn layered(layers: [Profile; 3], passphrase: Option<Secret>) -> Result<Self> {
-        let first = |get: fn(&Profile) -> Option<&PathBuf>| layers.iter().find_map(get).cloned();
-        let text = |get: fn(&Profile) -> Option<&String>| layers.iter().find_map(get).cloned();
-        let key = first(|layer| layer.client_key.as_ref());
-        let shown = layers.iter().position(|layer| {
-            layer.identity.is_some() || layer.client_cert.is_some() || layer.cert_bundle.is_some()
-        });
-        let with_key = |what: &str| {
-            key.clone()
-                .ok_or_else(|| Failure::Usage(format!("{what} needs its private key: give --client-key")))
-        };
-        let [flags, environment, file] = &layers;
-        let of_profile = file.cacert.as_ref().filter(|_| shown.is_none_or(|at| at == 2));
-        let cacert = flags.cacert.as_ref().or(environment.cacert.as_ref()).or(of_profile).cloned();
-        let shown = match shown.map(|at| &layers[at]) {
-            None => None,
-            Some(Profile { identity: Some(folder), client_cert: None, cert_bundle: None, .. }) => {
-                Some(Shown::Folder(folder.clone()))
-            }
-            Some(Profile { client_cert: Some(cert), identity: None, cert_bundle: None, .. }) => {
-                Some(Shown::Files(cert.clone(), with_key("the certificate")?))
-            }
-            Some(Profile { cert_bundle: Some(bundle), identity: None, client_cert: None, .. }) => {
-                Some(Shown::Bundle(bundle.clone(), with_key("the bundle")?))
-            }
-            Some(_) => {
-                return Err(Failure::Usage(
-                    "of --identity, --client-cert and --cert-bundle give one: each says who calls".to_owned(),
-                ));
-            }
+        let tls_profile = profile.tls_profile()?;
+        let layers = [given.clone(), variables, ConnectionArgs::of_profile(profile)];
+        let (server, passphrase_file) = {
+            let [given, variables, profile] = layers.clone();
+            let all = given.or(variables).or(profile);
+            (all.server, all.client_key_passphrase_file)
         };
         Ok(Self {
-            server: text(|layer| layer.server.as_ref()),
-            cacert,
-            shown,
-            passphrase_file: first(|layer| layer.key_passphrase_file.as_ref()),
-            passphrase,
-            tls_profile: text(|layer| layer.tls_profile.as_ref())
-                .map_or(Ok(TlsProfile::Default), |name| name.parse())?,
-            home: layers.into_iter().find_map(|layer| layer.home),
+            server,
+            roots: roots(&layers),
+            identity: identity(&layers)?,
+            passphrase: passphrase(passphrase_file.as_deref(), environment)?,
+            tls_profile,
         })
     }
 
-    /// The options of a client that shows who calls.
-    pub(crate) fn options(&self) -> Result<ClientOptions> {
-        let shown = self.shown.as_ref().ok_or_else(|| nobody("who calls"))?;
-        let identity = match shown {
-            Shown::Folder(_) => IdentitySource::Folder(self.identity_files()?),
-            Shown::Files(certificate, key) => IdentitySource::Files {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                passphrase: self.passphrase_of(key)?,
-            },
-            Shown::Bundle(bundle, key) => IdentitySource::Bundle {
-                bundle: bundle.clone(),
-                key: key.clone(),
-                passphrase: self.passphrase_of(key)?,
-            },
-        };
-        let roots = self.roots()?.unwrap_or_default();
-        let mut options = ClientOptions::new(self.endpoint()?, roots, Some(identity));
+    /// What a client of the API listener is made of.
+    pub(crate) fn options(
+        &self,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn SecureRandom>,
+    ) -> Result<ClientOptions> {
+        let server = self.server.as_deref().ok_or_else(|| nothing("server"))?;
+        let server: Endpoint =
+            server.parse().map_err(|error: Error| Failure::Usage(error.message().to_owned()))?;
+        let identity = self.identity.as_ref().ok_or_else(|| nothing("identity"))?;
+        let source = self.source(identity)?;
+        let mut options = ClientOptions::new(server, self.roots_file()?, Some(source));
         options.profile = self.tls_profile;
+        options.clock = clock;
+        options.random = random;
         Ok(options)
     }
 
-    /// The folder of the identity, for what exchanges it.
+    /// The roots that are pinned, DER: a file's, else those that come with the identity.
+    pub(crate) fn roots(&self) -> Result<Vec<Vec<u8>>> {
+        if let Some(path) = &self.roots {
+            let named = |error: Error| Error::new(Label::File, format!("{}: {error}", path.display()));
+            return Ok(airunner_pki::certificates_from_pem(&self.roots_file()?).map_err(named)?);
+        }
+        let identity = self.identity.as_ref().ok_or_else(|| nothing("trust bundle"))?;
+        Ok(self.source(identity)?.load()?.roots().to_vec())
+    }
+
+    /// The identity's folder, which alone can be renewed.
     pub(crate) fn identity_files(&self) -> Result<IdentityFiles> {
-        let Some(Shown::Folder(folder)) = &self.shown else {
-            return Err(Failure::Usage(
-                "this exchanges the files of an identity: give its folder with --identity".to_owned(),
-            ));
-        };
-        let key = ["key.pem", "current/key.pem"].map(|name| folder.join(name));
-        let key = key.iter().find(|key| key.exists());
-        let passphrase = key.map(|key| self.passphrase_of(key)).transpose()?.flatten();
-        Ok(IdentityFiles::open(folder, passphrase)?)
-    }
-
-    /// The server.
-    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
-        let server = self.server.as_ref().ok_or_else(|| nobody("the server"))?;
-        Ok(server.parse()?)
-    }
-
-    /// The roots that were given by themselves.
-    pub(crate) fn roots(&self) -> Result<Option<Vec<u8>>> {
-        let Some(path) = &self.cacert else { return Ok(None) };
-        let missing = || Failure::new(Label::File, format!("there is no file {}", path.display()));
-        files::read(path)?.map(Some).ok_or_else(missing)
-    }
-
-    /// A passphrase that was given, for keys that are made.
-    pub(crate) fn passphrase(&self) -> Result<Option<Secret>> {
-        match (&self.passphrase_file, &self.passphrase) {
-            (Some(path), _) => Ok(Some(files::read_passphrase(path)?)),
-            (None, passphrase) => Ok(passphrase.clone()),
+        match &self.identity {
+            Some(IdentityPlace::Folder(folder)) => Ok(IdentityFiles::open(folder, self.passphrase.clone())?),
+            Some(
+                IdentityPlace::Files { certificate: file, .. } | IdentityPlace::Bundle { bundle: file, .. },
+            ) => Err(Failure::Usage(format!(
+                "{} is a file of its own: renewal exchanges the files of a folder, so name one with --identity DIR",
+                file.display()
+            ))),
+            None => Err(nothing("identity")),
         }
     }
 
-    /// The passphrase of a key file: none where it is not encrypted, and asked for where nothing says it.
-    fn passphrase_of(&self, key: &std::path::Path) -> Result<Option<Secret>> {
-        if key_file::is_encrypted(key)? != Some(true) {
-            return Ok(None);
-        }
-        if let Some(given) = self.passphrase()? {
-            return Ok(Some(given));
-        }
-        let question = format!("Passphrase of {}", key.display());
-        let otherwise = format!("give --key-passphrase-file, or set {PASSPHRASE}");
-        prompt::secret(&question, &otherwise).map(Some)
+    fn source(&self, identity: &IdentityPlace) -> Result<IdentitySource> {
+        let passphrase = self.passphrase.clone();
+        Ok(match identity.clone() {
+            IdentityPlace::Folder(folder) => {
+                IdentitySource::Folder(IdentityFiles::open(&folder, passphrase)?)
+            }
+            IdentityPlace::Files { certificate, key } => {
+                IdentitySource::Files { certificate, key, passphrase }
+            }
+            IdentityPlace::Bundle { bundle, key } => IdentitySource::Bundle { bundle, key, passphrase },
+        })
+    }
+
+    fn roots_file(&self) -> Result<Vec<u8>> {
+        let Some(path) = &self.roots else { return Ok(Vec::new()) };
+        fs::read(path).map_err(|error| {
+            Error::new(Label::File, format!("can't read {}: {error}", path.display()))
+                .with_cause(error)
+                .into()
+        })
     }
 }
 
-fn stored(args: &ConnectionArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Profile>> {
-    let named = args.profile.clone().or_else(|| variable("AIRUNNER_PROFILE").filter(|name| !name.is_empty()));
-    let path = match profile::path(variable) {
-        Ok(path) => path,
-        // Without a home there is no profile; flags may say all.
-        Err(_) if named.is_none() => return Ok(None),
-        Err(error) => return Err(error),
+/// The roots of the first layer that has any: a file, or those that come with its identity (none here).
+fn roots(layers: &[ConnectionArgs; 3]) -> Option<PathBuf> {
+    let rooted = |layer: &&ConnectionArgs| {
+        layer.cacert.is_some() || layer.cert_bundle.is_some() || layer.identity.is_some()
     };
-    Ok(Profiles::load(&path)?.get(&path, named.as_deref())?.cloned())
+    layers.iter().find(rooted).and_then(|layer| layer.cacert.clone())
 }
 
-fn nobody(what: &str) -> Failure {
-    Failure::new(
-        Label::Config,
-        format!(
-            "it is not known {} {what}: run `airunner-cli bootstrap --environment=local` for an environment of your \
-             own, or `airunner-cli enroll` for one that is there, or name a --profile, or give --server with \
-             --identity",
-            if what == "who calls" { "as" } else { "which is" }
-        ),
-    )
-}
-
-impl Context {
-    /// The connection that flags, environment and profile come to.
-    pub(crate) fn connection(&self) -> Result<Connection> {
-        Connection::resolve(self.connection_args(), &airunner_host::environment_variable)
+/// The identity of the first layer that has one.
+fn identity(layers: &[ConnectionArgs; 3]) -> Result<Option<IdentityPlace>> {
+    let key_from = |start: usize| layers[start..].iter().find_map(|layer| layer.client_key.clone());
+    for (place, layer) in layers.iter().enumerate() {
+        let found = match (&layer.identity, &layer.cert_bundle, &layer.client_cert) {
+            (None, None, None) => continue,
+            (Some(folder), None, None) => IdentityPlace::Folder(folder.clone()),
+            (None, Some(bundle), None) => {
+                IdentityPlace::Bundle { bundle: bundle.clone(), key: key_from(0).ok_or_else(no_key)? }
+            }
+            (None, None, Some(certificate)) => of_pair(certificate, key_from(0).ok_or_else(no_key)?),
+            _ => {
+                let source = ["the command line", "the environment", "the profile"][place];
+                return Err(Failure::Usage(format!(
+                    "{source} names more than one identity: choose --identity, --cert-bundle or --client-cert"
+                )));
+            }
+        };
+        return Ok(Some(found));
     }
+    Ok(None)
+}
+
+/// A pair that is a folder's own: read as one, it can't be torn by a renewal in between.
+fn of_pair(certificate: &Path, key: PathBuf) -> IdentityPlace {
+    let is_folder = certificate.file_name().is_some_and(|name| name == "cert.pem")
+        && key.file_name().is_some_and(|name| name == "key.pem")
+        && certificate.parent() == key.parent();
+    match certificate.parent() {
+        Some(folder) if is_folder && !folder.as_os_str().is_empty() => {
+            let folder = if folder.ends_with("current") { folder.parent().unwrap_or(folder) } else { folder };
+            IdentityPlace::Folder(folder.to_owned())
+        }
+        _ => IdentityPlace::Files { certificate: certificate.to_owned(), key },
+    }
+}
+
+fn passphrase(file: Option<&Path>, environment: &Environment) -> Result<Option<Secret>> {
+    match file {
+        Some(file) => secret_input::first_line(file).map(Some),
+        None => Ok(environment
+            .variable("AIRUNNER_CLIENT_KEY_PASSPHRASE")
+            .map(|passphrase| Secret::new(passphrase.into_bytes()))),
+    }
+}
+
+fn no_key() -> Failure {
+    Failure::Usage("a certificate needs its key: name it with --client-key FILE".to_owned())
+}
+
+fn nothing(what: &str) -> Failure {
+    Failure::Usage(format!(
+        "there is no {what} to use: make a local environment with `airunner-cli bootstrap --environment local`, enrol \
+         with `airunner-cli enroll --save-profile NAME`, or see --help for the connection options"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn local() -> Profile {
-        Profile {
-            server: Some("localhost:8443".into()),
-            identity: Some("/home/admin".into()),
-            cacert: Some("/home/ca.pem".into()),
-            ..Profile::default()
-        }
+    fn layer(change: impl FnOnce(&mut ConnectionArgs)) -> ConnectionArgs {
+        let mut layer = ConnectionArgs::default();
+        change(&mut layer);
+        layer
     }
 
-    fn layered(flags: Profile, environment: Profile) -> Connection {
-        Connection::layered([flags, environment, local()], None).unwrap()
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_environment_and_that_over_the_profile() {
-        let environment = Profile { server: Some("b:1".into()), ..Profile::default() };
-        let connection = layered(Profile::default(), environment.clone());
-        assert_eq!(connection.server.as_deref(), Some("b:1"));
-        assert_eq!(connection.shown, Some(Shown::Folder("/home/admin".into())));
-        let flags = Profile { server: Some("c:1".into()), ..Profile::default() };
-        assert_eq!(layered(flags, environment).server.as_deref(), Some("c:1"));
+    fn pair(layer: &mut ConnectionArgs) {
+        layer.client_cert = Some("/a/c.pem".into());
+        layer.client_key = Some("/a/k.pem".into());
     }
 
     #[test]
-    fn an_identity_brings_its_own_roots() {
-        let flags = Profile { identity: Some("/other".into()), ..Profile::default() };
-        let connection = layered(flags, Profile::default());
-        assert_eq!(connection.shown, Some(Shown::Folder("/other".into())));
-        assert_eq!(connection.cacert, None);
+    fn the_first_layer_with_an_identity_decides_which() {
+        let bundle = layer(|l| {
+            l.cert_bundle = Some("/b.pem".into());
+            l.client_key = Some("/b.key".into());
+        });
+        let files = layer(|l| {
+            pair(l);
+            l.cacert = Some("/ca.pem".into());
+        });
+        let layers = [bundle.clone(), files.clone(), ConnectionArgs::default()];
+        let expected = IdentityPlace::Bundle { bundle: "/b.pem".into(), key: "/b.key".into() };
+        assert_eq!(identity(&layers).unwrap(), Some(expected));
+        // The bundle brings its own roots; those of the weaker layer must not replace them.
+        assert_eq!(roots(&layers), None);
+        let layers = [ConnectionArgs::default(), files, bundle];
+        assert!(matches!(identity(&layers).unwrap(), Some(IdentityPlace::Files { .. })));
+        assert_eq!(roots(&layers), Some("/ca.pem".into()));
     }
 
     #[test]
-    fn a_certificate_needs_a_key_and_one_form_is_enough() {
-        let lonely = Profile { client_cert: Some("/c".into()), ..Profile::default() };
-        let failure = Connection::layered([lonely, Profile::default(), local()], None).unwrap_err();
-        assert_eq!(failure.exit_code(), 2);
-        let both = Profile {
-            client_cert: Some("/c".into()),
-            cert_bundle: Some("/b".into()),
-            client_key: Some("/k".into()),
-            ..Profile::default()
-        };
-        assert!(Connection::layered([both, Profile::default(), local()], None).is_err());
-        let bundle =
-            Profile { cert_bundle: Some("/b".into()), client_key: Some("/k".into()), ..Profile::default() };
-        assert_eq!(layered(bundle, Profile::default()).shown, Some(Shown::Bundle("/b".into(), "/k".into())));
+    fn one_layer_with_two_identities_is_refused() {
+        let both = layer(|l| {
+            pair(l);
+            l.identity = Some("/i".into());
+        });
+        let layers = [ConnectionArgs::default(), both, ConnectionArgs::default()];
+        let Failure::Usage(message) = identity(&layers).unwrap_err() else { panic!("not a usage error") };
+        assert!(message.contains("the environment"), "{message}");
     }
 
     #[test]
-    fn with_nothing_at_all_the_error_names_the_ways() {
-        let none =
-            Connection::layered([Profile::default(), Profile::default(), Profile::default()], None).unwrap();
-        for failure in [none.endpoint().unwrap_err(), none.options().err().unwrap()] {
-            assert!(failure.to_string().contains("bootstrap --environment=local"), "{failure}");
-            assert_eq!(failure.exit_code(), 1);
+    fn a_certificate_without_a_key_is_refused() {
+        let lone = layer(|l| l.client_cert = Some("/a/c.pem".into()));
+        assert!(identity(&[lone, ConnectionArgs::default(), ConnectionArgs::default()]).is_err());
+    }
+
+    #[test]
+    fn a_pair_in_a_folder_of_an_identity_is_that_folder() {
+        let folder = |certificate: &str, key: &str| of_pair(Path::new(certificate), key.into());
+        let whole = IdentityPlace::Folder("/home/admin".into());
+        assert_eq!(folder("/home/admin/cert.pem", "/home/admin/key.pem"), whole);
+        assert_eq!(folder("/home/admin/current/cert.pem", "/home/admin/current/key.pem"), whole);
+        for (certificate, key) in
+            [("/a/cert.pem", "/b/key.pem"), ("cert.pem", "key.pem"), ("/a/x.pem", "/a/key.pem")]
+        {
+            assert!(matches!(folder(certificate, key), IdentityPlace::Files { .. }), "{certificate} {key}");
         }
     }
 }

@@ -1,96 +1,109 @@
-//! How a command can fail, and with which exit code. How that is printed is `report.rs`.
-
-use std::{fmt, io};
+//! How a command fails: what is said, what to do next, and the exit code. It is printed by `report`.
 
 use airunner_client::Error;
 use airunner_core::{Kind, Label};
 
-/// The command failed.
-pub(crate) const FAILED: u8 = 1;
-/// The command line is wrong.
-pub(crate) const USAGE: u8 = 2;
-/// The server does not know who calls.
-const NOT_AUTHENTICATED: u8 = 3;
-/// Who calls may not.
-const DENIED: u8 = 4;
-/// There is no such thing.
-const NOT_FOUND: u8 = 5;
-/// As if ended by SIGINT.
-const INTERRUPTED: u8 = 130;
-/// As if ended by SIGPIPE.
-const CLOSED_PIPE: u8 = 141;
+/// What a fallible function of this crate returns.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why a command did not succeed.
+/// Why a command did not do its work.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The server, or the library under us, says no.
-    Error(Error),
-    /// The command line asks for something that makes no sense.
+    /// It could not be done.
+    Failed(Error),
+    /// It was asked for in a way that can't be.
     Usage(String),
-    /// Ctrl-C, with what there is to say on leaving.
-    Interrupted(String),
-    /// Whoever read our output is gone: nothing is left to be said to them.
-    ClosedPipe,
+    /// Someone was asked, and said no.
+    Declined,
+    /// Someone pressed Ctrl-C.
+    Interrupted,
+    /// SIGTERM came.
+    Terminated,
+    /// Whoever reads the output has gone: there is nobody to tell.
+    OutputClosed,
+    /// It failed, and the exit code is not the kind's.
+    WithCode(u8, Box<Self>),
 }
 
 impl Failure {
-    /// An error of our own.
-    pub(crate) fn new(label: Label, message: impl Into<String>) -> Self {
-        Self::Error(Error::new(label, message))
-    }
-
-    /// What the process exits with.
+    /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Error(error) => match error.kind() {
-                Kind::Unauthenticated => NOT_AUTHENTICATED,
-                Kind::PermissionDenied => DENIED,
-                Kind::NotFound => NOT_FOUND,
-                _ => FAILED,
+            Self::Failed(error) if error.is(Label::UnknownMethod) => 1,
+            Self::Failed(error) => match error.kind() {
+                Kind::Unauthenticated => 3,
+                Kind::PermissionDenied => 4,
+                Kind::NotFound => 5,
+                _ => 1,
             },
-            Self::Usage(_) => USAGE,
-            Self::Interrupted(_) => INTERRUPTED,
-            Self::ClosedPipe => CLOSED_PIPE,
+            Self::Usage(_) => 2,
+            Self::Declined => 1,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+            Self::OutputClosed => 0,
+            Self::WithCode(code, _) => *code,
         }
     }
-}
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Error(error) => f.write_str(error.message()),
-            Self::Usage(message) | Self::Interrupted(message) => f.write_str(message),
-            Self::ClosedPipe => f.write_str("the output's reader is gone"),
+    /// The failure of writing what was to be printed.
+    pub(crate) fn of_output(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::OutputClosed;
         }
+        airunner_core::Error::new(Label::File, format!("the output can't be written: {error}"))
+            .with_cause(error)
+            .into()
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Error(error)
+        Self::Failed(error)
     }
 }
 
 impl From<airunner_core::Error> for Failure {
     fn from(error: airunner_core::Error) -> Self {
-        Self::Error(error.into())
+        Self::Failed(error.into())
     }
 }
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
-        Self::Error(status.into())
+        Self::Failed(status.into())
     }
 }
 
-/// Of writing output.
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::ClosedPipe,
-            _ => Self::new(Label::File, format!("the output can't be written: {error}")),
+/// What to do next, where the sentence of the failure can't know it: this is the command line's own advice.
+pub(crate) fn advice(error: &Error) -> Option<&'static str> {
+    let label = Label::ALL.iter().find(|label| label.as_str() == error.label())?;
+    Some(match label {
+        Label::Unreachable => "is the server running, and is --server (or the profile) its API address?",
+        Label::NoCertificate => {
+            "the server got no certificate: see --help for the connection options, or enrol with `airunner-cli enroll`"
         }
-    }
+        Label::UnknownCertificate | Label::IdentityMismatch | Label::IssuerDistrusted => {
+            "this identity is not one of this environment: look at --server and the profile, or enrol anew"
+        }
+        Label::CertificateExpired | Label::CertificateRevoked | Label::CertificateRetired => {
+            "ask an admin for an enrolment token (`airunner-cli enrollment create`) and run `airunner-cli enroll`"
+        }
+        Label::PrincipalSuspended => "an admin can lift it: airunner-cli principal activate ID",
+        Label::TokenExpired | Label::TokenUsed | Label::TokenVoid => {
+            "ask an admin for a new one: airunner-cli enrollment create ID"
+        }
+        Label::PermissionDenied => {
+            "`airunner-cli whoami` lists what you may do; an admin can change it: airunner-cli principal roles ID ROLE..."
+        }
+        Label::TooManyCertificates => {
+            "revoke one that is not in use (`airunner-cli certificate list --principal ID --active`), or raise \
+             --max-certificates with `airunner-cli principal update`"
+        }
+        Label::VersionConflict => "read it again, and repeat the change if it still is what you want",
+        Label::NoWorker => "start one: airunner-cli worker --queue QUEUE",
+        Label::NoIssuer => "run `airunner-cli bootstrap` first",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -98,21 +111,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_has_its_exit_code() {
+    fn exit_codes_are_those_that_scripts_rely_on() {
         for (label, code) in [
-            (Label::NoCertificate, 3),
             (Label::CertificateRevoked, 3),
-            (Label::PrincipalSuspended, 3),
-            (Label::PermissionDenied, 4),
+            (Label::TokenUsed, 3),
             (Label::NotOwner, 4),
             (Label::NotFound, 5),
-            (Label::InvalidArgument, 1),
+            (Label::UnknownMethod, 1),
             (Label::Unreachable, 1),
-            (Label::AlreadyExists, 1),
+            (Label::InvalidArgument, 1),
         ] {
-            assert_eq!(Failure::new(label, "").exit_code(), code, "{}", label.as_str());
+            assert_eq!(Failure::from(Error::new(label, "x")).exit_code(), code, "{}", label.as_str());
         }
+        let own = Failure::WithCode(255, Box::new(Error::new(Label::NotFound, "x").into()));
+        assert_eq!(own.exit_code(), 255);
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
-        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit_code(), 141);
+        assert_eq!(Failure::Interrupted.exit_code(), 130);
     }
 }

@@ -1,8 +1,9 @@
-//! The command line of airunner: one file per noun under `commands/`, each of whose `Args::run` returns a report that
-//! one place prints. Rules are the server's; nothing is decided twice here.
+//! The command line of airunner: from arguments to one call, and from its answer to text. No rule of the server's stands
+//! here, and nothing but `report` prints.
 
 pub mod bench;
 mod bootstrap;
+mod cli;
 mod commands;
 mod connection;
 mod context;
@@ -10,49 +11,31 @@ mod failure;
 mod profile;
 mod prompt;
 mod report;
-mod value;
+mod secret_input;
+mod values;
 mod view;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use crate::{cli::Cli, context::Context};
 
-use crate::{
-    commands::Cli,
-    context::Context,
-    failure::{Failure, USAGE},
-    report::Console,
-};
-
-/// Runs the command that `args` (the first of them the program's name) ask for, and prints what it came to. Nothing but
-/// parsing is done before the command is known.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed =
-        Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
+/// Runs the command that this process was started with. The exit code is 0, 1 (failed), 2 (usage), 3 (not
+/// authenticated), 4 (denied), 5 (not found), 130 (interrupted), or of `job attach` the job's own.
+pub fn main() -> ExitCode {
+    let cli = match Cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to standard output and succeeds; what is wrong goes to standard error. A reader who is gone
-            // needs neither.
+            // Help into a pipe that is closed is no failure.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let console = Console::new(cli.output);
-    let context = Context::new(cli.connection, console);
-    let result = cli.command.run(&context).and_then(|report| {
-        context.console().print(&report)?;
-        Ok(report.exit_code())
+    let finished = Context::new(&cli).and_then(|context| {
+        let report = cli.command.run(&context)?;
+        report.print(&context.output)
     });
-    let code = match result {
-        Ok(code) => code,
-        Err(failure) => {
-            context.console().print_failure(&failure);
-            failure.exit_code()
-        }
-    };
-    ExitCode::from(code)
+    match finished {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => report::print_failure(&failure),
+    }
 }
-
-/// What every command returns.
-pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;

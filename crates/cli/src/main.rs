@@ -1,7 +1,7 @@
-//! The binary. All of it is in the library, so that tests and man pages share its definition.
+//! The command line of airunner; all of it is in the library beside this.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    airunner_cli::run(std::env::args_os())
+    airunner_cli::main()
 }

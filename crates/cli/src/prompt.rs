@@ -1,119 +1,105 @@
-//! Questions on the terminal: secrets without echo, and yes or no. Ctrl-C at any of them leaves the terminal as it was.
+//! Questions to whoever sits at the terminal. What is asked, and what a no means, is the commands' business.
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Write},
-    path::Path,
+    io::{self, IsTerminal, Write},
 };
 
-use airunner_core::{Label, Secret};
+use airunner_core::{Error, Label, Secret};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::task::spawn_blocking;
 
-use crate::{Result, context::block_on, failure::Failure};
+use crate::{
+    failure::{Failure, Result},
+    report::visible,
+};
 
-/// Bytes of a secret that is read from standard input, at most.
-const MAX_SECRET: u64 = 64 * 1024;
+/// Whether there is someone to ask.
+pub(crate) fn is_possible() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
 
-/// Asks for a secret on the terminal, without echo.
+/// Asks for a secret at the terminal, without showing what is typed.
 ///
 /// # Errors
-/// Usage where there is no terminal, naming `otherwise`: how else the secret can be given. Interrupted by Ctrl-C.
-pub(crate) fn secret(question: &str, otherwise: &str) -> Result<Secret> {
-    let Some(terminal) = Terminal::open() else {
-        return Err(Failure::Usage(format!("there is no terminal to ask for it on: {otherwise}")));
-    };
+/// `file` where there is no terminal; usage where nothing was typed.
+pub(crate) async fn secret(question: &str) -> Result<Secret> {
+    let _terminal = Terminal::open()?;
     let question = format!("{question}: ");
-    let answer = terminal.ask(move || rpassword::prompt_password(question))?;
-    if answer.is_empty() {
-        return Err(Failure::Usage(format!("nothing was entered: {otherwise}")));
+    let typed = blocking(move || rpassword::prompt_password(question)).await?;
+    match typed.trim() {
+        "" => Err(Failure::Usage("nothing was typed".to_owned())),
+        trimmed if trimmed.len() == typed.len() => Ok(Secret::new(typed.into_bytes())),
+        trimmed => {
+            let secret = Secret::new(trimmed.as_bytes().to_vec());
+            // Wipes what was typed around it.
+            drop(Secret::new(typed.into_bytes()));
+            Ok(secret)
+        }
     }
-    Ok(Secret::new(answer.into_bytes()))
 }
 
-/// Reads a secret: from a file that is closed to others, or from standard input where `path` is `-`. White space at
-/// both ends is not part of it.
-pub(crate) fn secret_from(path: &Path) -> Result<Secret> {
-    if path.as_os_str() == "-" {
-        let mut bytes = Vec::with_capacity(4096);
-        io::Read::read_to_end(&mut io::Read::take(io::stdin().lock(), MAX_SECRET), &mut bytes)?;
-        return Ok(trimmed(&Secret::new(bytes)));
-    }
-    let found = airunner_host::files::read_secret(path)?;
-    found
-        .as_ref()
-        .map(trimmed)
-        .ok_or_else(|| Failure::new(Label::File, format!("there is no file {}", path.display())))
-}
-
-fn trimmed(secret: &Secret) -> Secret {
-    Secret::new(secret.expose().trim_ascii().to_vec())
-}
-
-/// Makes sure that a destructive act is meant: asks on a terminal; where there is none, `--yes` must have been given.
+/// Lets a person look once more at what is about to be hit. `assumed` is the option `--yes`.
 ///
 /// # Errors
-/// Usage without a terminal; `Interrupted` where the answer is no.
-pub(crate) fn confirm(what: &str, yes: bool) -> Result<()> {
-    if yes {
+/// [`Failure::Declined`]; usage where nobody can be asked and `assumed` is not set.
+pub(crate) async fn confirm(question: &str, assumed: bool) -> Result<()> {
+    if assumed {
         return Ok(());
     }
-    let terminal = if io::stdin().is_terminal() { Terminal::open() } else { None };
-    let Some(terminal) = terminal else {
-        return Err(Failure::Usage(format!("this would {what}: add --yes to do it without being asked")));
-    };
-    let question = format!("This will {what}. Go on? [y/N] ");
-    let answer = terminal.ask(move || {
-        let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
-        terminal.write_all(question.as_bytes())?;
-        let mut line = String::new();
-        BufReader::new(terminal).read_line(&mut line)?;
-        Ok(line)
-    })?;
+    if !is_possible() {
+        return Err(Failure::Usage(format!(
+            "{question} There is no terminal to ask at: repeat it with --yes if that is what you want"
+        )));
+    }
+    let _terminal = Terminal::open()?;
+    let mut line = io::stderr().lock();
+    let _ = write!(line, "{} [y/N] ", visible(question));
+    drop(line);
+    let answer = blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    })
+    .await?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Label::InvalidArgument, "nothing was done")),
+        _ => Err(Failure::Declined),
     }
 }
 
-/// The controlling terminal, as it was before anything was asked.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    let read = spawn_blocking(read).await.map_err(Error::internal)?;
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => Failure::Interrupted,
+        _ => unusable(&error),
+    })
+}
+
+/// The terminal, which gets its settings back when this is dropped: also where the prompt is given up in the middle.
 struct Terminal {
     file: File,
-    before: Termios,
+    settings: Termios,
 }
 
 impl Terminal {
-    fn open() -> Option<Self> {
-        let file = File::options().read(true).write(true).open("/dev/tty").ok()?;
-        let before = tcgetattr(&file).ok()?;
-        Some(Self { file, before })
+    fn open() -> Result<Self> {
+        let file =
+            File::options().read(true).write(true).open("/dev/tty").map_err(|error| unusable(&error))?;
+        let settings = tcgetattr(&file).map_err(|error| unusable(&error.into()))?;
+        Ok(Self { file, settings })
     }
+}
 
-    /// Asks, while listening for Ctrl-C and TERM: by default they would end the process with the echo still off.
-    fn ask(&self, question: impl FnOnce() -> io::Result<String> + Send + 'static) -> Result<String> {
-        block_on(async {
-            let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-            tokio::select! {
-                biased;
-                _ = interrupt.recv() => self.leave(130),
-                _ = terminate.recv() => self.leave(143),
-                answer = tokio::task::spawn_blocking(question) => {
-                    match answer.map_err(airunner_core::Error::internal)? {
-                        Ok(answer) => Ok(answer),
-                        // What the prompt makes of Ctrl-C while the terminal's own handling of it is off.
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => self.leave(130),
-                        Err(error) => Err(Failure::new(Label::File, format!("the terminal can't be read: {error}"))),
-                    }
-                }
-            }
-        })
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // A terminal that has gone needs no settings.
+        let _ = tcsetattr(&self.file, OptionalActions::Now, &self.settings);
     }
+}
 
-    /// The thread that waits for an answer can't be called off, so the process ends here.
-    fn leave(&self, code: i32) -> ! {
-        // Nothing can be done about a terminal that is gone.
-        let _ = tcsetattr(&self.file, OptionalActions::Now, &self.before);
-        let _ = (&self.file).write_all(b"\n");
-        std::process::exit(code)
-    }
+fn unusable(error: &io::Error) -> Failure {
+    let message = format!(
+        "there is no terminal to ask at ({error}): give the answer in a file or a variable, see --help of the command"
+    );
+    Error::new(Label::File, message).into()
 }

@@ -1,289 +1,310 @@
-//! What a command came to, and the one place that prints it: tables for people, one document for programs, bytes as
-//! they are. No command writes to standard output by itself.
+//! The one place that prints: results in the format that was asked for, failures on stderr. What is in them is the
+//! commands' business.
+
+mod table;
+mod text;
 
 use std::{
-    fmt::Write as _,
     io::{self, IsTerminal, Write},
+    process::ExitCode,
 };
 
-use airunner_core::Label;
+use airunner_core::Error;
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use serde_json::json;
 
-use crate::{Result, failure::Failure};
+use crate::{
+    context::Environment,
+    failure::{Failure, Result, advice},
+};
 
-/// In which form reports are printed.
+pub(crate) use table::Table;
+pub(crate) use text::visible;
+
+/// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people
+pub(crate) enum Format {
+    /// For people: tables on a terminal, aligned text in a pipe
     #[default]
     Table,
-    /// One JSON document
+    /// One JSON document; of a command that follows something, one a line
     Json,
-    /// One YAML document
+    /// One YAML document; of a command that follows something, many
     Yaml,
 }
 
+/// Where results go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// How they are written.
+    pub(crate) format: Format,
+    /// Whether a person reads stdout.
+    pub(crate) is_terminal: bool,
+    has_colour: bool,
+}
+
 /// What a command came to.
+#[derive(Debug)]
 pub(crate) struct Report {
-    document: Box<dyn Document>,
+    value: Option<serde_norway::Value>,
     human: Human,
+    note: Option<String>,
+    hint: Option<String>,
     code: u8,
 }
 
-/// The form for people.
-pub(crate) enum Human {
-    /// Rows under their names.
-    Table { head: &'static [&'static str], rows: Vec<Vec<String>>, empty: &'static str },
-    /// Names with their values, one a line.
-    Fields(Vec<(&'static str, String)>),
-    /// As it is.
+#[derive(Debug)]
+enum Human {
+    Nothing,
     Text(String),
+    Table(Table),
+    Records(Vec<Vec<(&'static str, String)>>),
 }
 
 impl Report {
-    /// A report with a document for programs and a form for people.
-    pub(crate) fn new(document: impl Serialize + 'static, human: Human) -> Self {
-        Self { document: Box::new(document), human, code: 0 }
-    }
-
-    /// A report of a command that has written all there is itself.
+    /// Nothing more to say: all was written while it happened.
     pub(crate) fn nothing() -> Self {
-        Self::new((), Human::Text(String::new()))
+        Self { value: None, human: Human::Nothing, note: None, hint: None, code: 0 }
     }
 
-    /// With another exit code than 0.
+    /// A sentence, or a text that is the result itself.
+    pub(crate) fn text(text: impl Into<String>, value: &impl Serialize) -> Result<Self> {
+        Self::new(Human::Text(text.into()), value)
+    }
+
+    /// A text that is the same in every format.
+    pub(crate) fn raw(text: impl Into<String>) -> Self {
+        Self { human: Human::Text(text.into()), ..Self::nothing() }
+    }
+
+    /// What only programs and engineers read: people get it as YAML.
+    pub(crate) fn document(value: &impl Serialize) -> Result<Self> {
+        let text = serde_norway::to_string(value).map_err(Error::internal)?;
+        Self::new(Human::Text(text), value)
+    }
+
+    /// A list.
+    pub(crate) fn table(table: Table, value: &impl Serialize) -> Result<Self> {
+        Self::new(Human::Table(table), value)
+    }
+
+    /// One thing with its properties; those that are empty are left out for people.
+    pub(crate) fn record(fields: Vec<(&'static str, String)>, value: &impl Serialize) -> Result<Self> {
+        Self::new(Human::Records(vec![fields]), value)
+    }
+
+    /// Several things with their properties.
+    pub(crate) fn records(records: Vec<Vec<(&'static str, String)>>, value: &impl Serialize) -> Result<Self> {
+        Self::new(Human::Records(records), value)
+    }
+
+    fn new(human: Human, value: &impl Serialize) -> Result<Self> {
+        let value = serde_norway::to_value(value).map_err(Error::internal)?;
+        Ok(Self { value: Some(value), human, note: None, hint: None, code: 0 })
+    }
+
+    /// Adds what a person may want to do next; it is said where stdout is a terminal only.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds what people must know beside it; it goes to stderr.
+    #[must_use]
+    pub(crate) fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// Ends the process with this code.
+    #[must_use]
     pub(crate) fn with_code(mut self, code: u8) -> Self {
         self.code = code;
         self
     }
 
-    /// What the process exits with once this is printed.
-    pub(crate) fn exit_code(&self) -> u8 {
-        self.code
-    }
-}
-
-trait Document {
-    fn json(&self) -> Result<String>;
-    fn yaml(&self) -> Result<String>;
-}
-
-impl<T: Serialize> Document for T {
-    fn json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(self).map_err(airunner_core::Error::internal)?)
-    }
-
-    fn yaml(&self) -> Result<String> {
-        Ok(serde_norway::to_string(self).map_err(airunner_core::Error::internal)?)
-    }
-}
-
-/// Standard output and standard error, and what is known about who reads them.
-pub(crate) struct Console {
-    output: Output,
-    out_is_terminal: bool,
-    error_is_terminal: bool,
-    no_color: bool,
-}
-
-impl Console {
-    pub(crate) fn new(output: Output) -> Self {
-        Self {
-            output,
-            out_is_terminal: io::stdout().is_terminal(),
-            error_is_terminal: io::stderr().is_terminal(),
-            // https://no-color.org: set, and not empty.
-            no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
-        }
-    }
-
-    /// Prints a report.
-    pub(crate) fn print(&self, report: &Report) -> Result<()> {
-        let mut text = match self.output {
-            Output::Json => report.document.json()?,
-            Output::Yaml => report.document.yaml()?,
-            Output::Table => self.human(&report.human),
+    /// Prints it, and returns the exit code.
+    ///
+    /// # Errors
+    /// Where stdout can't be written.
+    pub(crate) fn print(&self, output: &Output) -> Result<u8> {
+        let text = match (&self.value, output.format) {
+            (Some(value), Format::Json | Format::Yaml) => document(value, output.format, true)?,
+            _ => self.human(output),
         };
-        if matches!(self.output, Output::Table) && text.is_empty() || text == "null" {
-            return Ok(());
+        output.write(text.as_bytes())?;
+        if output.format == Format::Table {
+            self.note.iter().for_each(|note| output.note(note));
         }
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-        self.write(text.as_bytes())
-    }
-
-    /// Writes bytes as they are, at once.
-    pub(crate) fn write(&self, bytes: &[u8]) -> Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        Ok(out.flush()?)
-    }
-
-    /// Writes bytes as they are to standard error.
-    pub(crate) fn write_error(&self, bytes: &[u8]) -> Result<()> {
-        Ok(io::stderr().lock().write_all(bytes)?)
-    }
-
-    /// Writes one entry of a list that has no end: a JSON line, or a line for people.
-    pub(crate) fn line(&self, document: &impl Serialize, human: &str) -> Result<()> {
-        let mut text = match self.output {
-            Output::Json => serde_json::to_string(document).map_err(airunner_core::Error::internal)?,
-            Output::Yaml => {
-                let text = serde_norway::to_string(document).map_err(airunner_core::Error::internal)?;
-                format!("---\n{}", text.trim_end())
-            }
-            Output::Table => printable(human),
+        let empty = match &self.human {
+            Human::Table(table) => table.note_if_empty(),
+            _ => None,
         };
-        text.push('\n');
-        self.write(text.as_bytes())
+        [self.hint.as_deref(), empty].iter().flatten().for_each(|hint| output.hint(hint));
+        Ok(self.code)
     }
 
-    /// Says something beside the report, on standard error.
-    pub(crate) fn note(&self, text: &str) {
-        say(&printable(text));
+    fn human(&self, output: &Output) -> String {
+        match &self.human {
+            Human::Nothing => String::new(),
+            Human::Text(text) if text.is_empty() || text.ends_with('\n') => text.clone(),
+            Human::Text(text) => format!("{text}\n"),
+            Human::Table(table) => table.render(output.width(), output.has_colour),
+            Human::Records(records) => {
+                let texts = records.iter().map(|fields| table::record(fields, output.has_colour));
+                texts.collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+}
+
+impl Output {
+    /// As the option says, else the variable AIRUNNER_OUTPUT, else for people.
+    ///
+    /// # Errors
+    /// Usage, where the variable names no format.
+    pub(crate) fn of_process(format: Option<Format>, environment: &Environment) -> Result<Self> {
+        let named = environment.variable("AIRUNNER_OUTPUT");
+        let of_variable = named.map(|name| {
+            Format::from_str(&name, true).map_err(|_| {
+                Failure::Usage(format!("AIRUNNER_OUTPUT is {name:?}: the formats are table, json and yaml"))
+            })
+        });
+        let format = match format {
+            Some(format) => format,
+            None => of_variable.transpose()?.unwrap_or_default(),
+        };
+        let is_terminal = io::stdout().is_terminal();
+        let is_plain = environment.variable("NO_COLOR").is_some()
+            || environment.variable("TERM").is_some_and(|terminal| terminal == "dumb");
+        Ok(Self { format, is_terminal, has_colour: is_terminal && !is_plain })
     }
 
-    /// Says why a command failed.
-    pub(crate) fn print_failure(&self, failure: &Failure) {
-        match failure {
-            Failure::ClosedPipe => {}
-            Failure::Interrupted(message) if message.is_empty() => {}
-            Failure::Interrupted(message) => self.note(message),
-            Failure::Usage(message) => {
-                say(&format!("{} {}\n\nFor more, try '--help'.", self.error_word(), printable(message)));
-            }
-            Failure::Error(error) if self.output == Output::Json => {
-                let mut fields = json!({ "label": error.label(), "message": error.message() });
-                for (name, value) in [("field", error.field()), ("request_id", error.request_id())] {
-                    if let Some(value) = value {
-                        fields[name] = value.into();
-                    }
-                }
-                self.note(&json!({ "error": fields }).to_string());
-            }
-            Failure::Error(error) => {
-                let mut text = format!("{} [{}]", error.message(), error.label());
-                if let Some(field) = error.field().filter(|field| !error.message().contains(field)) {
-                    let _ = write!(text, " (field {field})");
-                }
-                if let Some(id) = error.request_id().filter(|_| error.is(Label::Internal)) {
-                    let _ = write!(text, " (request {id})");
-                }
-                if let Some(after) = error.retry_after() {
-                    let _ = write!(text, "; try again in {} s", after.as_secs().max(1));
-                }
-                say(&format!("{} {}", self.error_word(), printable(&text)));
+    /// Writes a result, or a part of one, to stdout at once.
+    ///
+    /// # Errors
+    /// [`Failure::OutputClosed`] where nobody reads any more.
+    pub(crate) fn write(self, bytes: &[u8]) -> Result<()> {
+        write_to(&mut io::stdout().lock(), bytes)
+    }
+
+    /// Writes to stderr what belongs there, as the bytes that a job printed there.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub(crate) fn write_stderr(self, bytes: &[u8]) -> Result<()> {
+        write_to(&mut io::stderr().lock(), bytes)
+    }
+
+    /// Writes one of many results as they come.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub(crate) fn item(self, text: &str, value: &impl Serialize) -> Result<()> {
+        match self.format {
+            Format::Table => self.write(format!("{text}\n").as_bytes()),
+            format => {
+                let value = serde_norway::to_value(value).map_err(Error::internal)?;
+                self.write(document(&value, format, false)?.as_bytes())
             }
         }
     }
 
-    fn error_word(&self) -> &'static str {
-        if self.error_is_terminal && !self.no_color { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" }
+    /// Tells a person something beside the result. It is lost where nobody reads it.
+    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
+    pub(crate) fn note(self, note: &str) {
+        let _ = writeln!(io::stderr().lock(), "{}", visible(note));
     }
 
-    fn human(&self, human: &Human) -> String {
-        match human {
-            Human::Text(text) => text.clone(),
-            Human::Fields(fields) => {
-                let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-                fields.iter().fold(String::new(), |mut text, (name, value)| {
-                    let _ = writeln!(text, "{}  {}", self.bold(&format!("{name:width$}")), printable(value));
-                    text
-                })
-            }
-            Human::Table { rows, empty, .. } if rows.is_empty() && self.out_is_terminal => {
-                (*empty).to_owned()
-            }
-            Human::Table { head, rows, .. } => self.table(head, rows),
+    /// As [`Output::note`], where stdout is a terminal only.
+    pub(crate) fn hint(self, hint: &str) {
+        if self.is_terminal && self.format == Format::Table {
+            self.note(hint);
         }
     }
 
-    /// A table; on a terminal it fits its width, elsewhere every row is one line.
-    fn table(&self, head: &[&str], rows: &[Vec<String>]) -> String {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
-        let arrangement =
-            if self.out_is_terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-        table.set_content_arrangement(arrangement);
-        table.set_header(head.iter().map(|name| name.to_uppercase()));
-        for row in rows {
-            table.add_row(row.iter().map(|cell| printable(cell)));
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        let text = table.to_string();
-        let mut lines = text.lines().map(str::trim_end);
-        let first = lines.next().map(|line| self.bold(line)).unwrap_or_default();
-        lines.fold(first, |mut text, line| {
-            text.push('\n');
-            text.push_str(line);
+    fn width(self) -> Option<u16> {
+        let size = || rustix::termios::tcgetwinsize(io::stdout()).ok();
+        self.is_terminal.then(size).flatten().map(|size| size.ws_col).filter(|width| *width > 0)
+    }
+}
+
+/// Says on stderr what failed and what to do next. Returns the exit code.
+pub(crate) fn print_failure(failure: &Failure) -> ExitCode {
+    let mut cause = failure;
+    while let Failure::WithCode(_, inner) = cause {
+        cause = inner;
+    }
+    let text = match cause {
+        Failure::Failed(error) => {
+            let mut text = format!("error: {} ({})\n", visible(error.message()), visible(error.label()));
+            if let Some(after) = error.retry_after() {
+                text.push_str(&format!("  try again in {}\n", airunner_host::duration::format(after)));
+            }
+            if let Some(advice) = advice(error) {
+                text.push_str(&format!("  {advice}\n"));
+            }
             text
-        })
-    }
-
-    fn bold(&self, text: &str) -> String {
-        if self.out_is_terminal && !self.no_color {
-            format!("\u{1b}[1m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
         }
-    }
+        Failure::Usage(message) => format!("error: {}\n", visible(message)),
+        Failure::Declined => "nothing was changed\n".to_owned(),
+        Failure::Interrupted | Failure::Terminated | Failure::OutputClosed | Failure::WithCode(..) => {
+            String::new()
+        }
+    };
+    // Where stderr is closed too, the exit code has to say it.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(failure.exit_code())
 }
 
-/// Writes a line to standard error.
-fn say(text: &str) {
-    // Whoever closed standard error does not want to know.
-    let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
+/// The value as text with a newline at its end: over many lines where it is the only one, else on one.
+fn document(value: &serde_norway::Value, format: Format, is_only: bool) -> Result<String> {
+    let text = match (format, is_only) {
+        (Format::Yaml, true) => serde_norway::to_string(value).map_err(Error::internal)?,
+        (Format::Yaml, false) => format!("---\n{}", serde_norway::to_string(value).map_err(Error::internal)?),
+        (_, true) => serde_json::to_string_pretty(value).map_err(Error::internal)? + "\n",
+        (_, false) => serde_json::to_string(value).map_err(Error::internal)? + "\n",
+    };
+    Ok(text)
 }
 
-/// Text from elsewhere, harmless to a terminal: control characters would move the cursor, or worse.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+fn write_to(stream: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    stream.write_all(bytes).and_then(|()| stream.flush()).map_err(Failure::of_output)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn console(out_is_terminal: bool, no_color: bool) -> Console {
-        Console { output: Output::Table, out_is_terminal, error_is_terminal: out_is_terminal, no_color }
+    #[derive(Serialize)]
+    struct Thing {
+        zeta: u32,
+        alpha: Vec<&'static str>,
+        none: Option<u32>,
+    }
+
+    const THING: Thing = Thing { zeta: 1, alpha: vec![], none: None };
+
+    #[test]
+    fn documents_keep_the_order_of_their_keys() {
+        let value = serde_norway::to_value(&THING).unwrap();
+        assert_eq!(
+            document(&value, Format::Json, false).unwrap(),
+            "{\"zeta\":1,\"alpha\":[],\"none\":null}\n"
+        );
+        assert_eq!(document(&value, Format::Yaml, true).unwrap(), "zeta: 1\nalpha: []\nnone: null\n");
+        assert!(document(&value, Format::Yaml, false).unwrap().starts_with("---\nzeta"));
     }
 
     #[test]
-    fn a_piped_table_is_plain_and_every_row_one_line() {
-        let rows = vec![vec!["a".repeat(200), "x".into()], vec!["b".into(), "y".into()]];
-        let text = console(false, false).table(&["name", "value"], &rows);
-        assert_eq!(text.lines().count(), 3);
-        assert!(!text.contains('\u{1b}'));
-        assert!(text.starts_with("NAME"));
-        assert!(text.lines().all(|line| line.trim_end() == line));
-    }
-
-    #[test]
-    fn colour_is_for_terminals_that_want_it() {
-        let rows = vec![vec!["a".into()]];
-        assert!(console(true, false).table(&["name"], &rows).contains('\u{1b}'));
-        assert!(!console(true, true).table(&["name"], &rows).contains('\u{1b}'));
-        assert_eq!(console(true, true).error_word(), "error:");
-        assert!(console(true, false).error_word().contains('\u{1b}'));
-    }
-
-    #[test]
-    fn control_characters_from_elsewhere_never_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\u{7}\r"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
-        let fields = Human::Fields(vec![("name", "x\u{1b}]0;title\u{7}".into())]);
-        assert!(!console(false, false).human(&fields).contains('\u{1b}'));
-    }
-
-    #[test]
-    fn documents_come_in_both_forms() {
-        let report = Report::new(json!({ "id": "x" }), Human::Text(String::new()));
-        assert_eq!(report.document.json().unwrap(), "{\n  \"id\": \"x\"\n}");
-        assert_eq!(report.document.yaml().unwrap(), "id: x\n");
+    fn the_format_comes_from_the_option_then_the_variable() {
+        let variable = Environment::new(|name| (name == "AIRUNNER_OUTPUT").then(|| "yaml".to_owned()));
+        assert_eq!(Output::of_process(None, &variable).unwrap().format, Format::Yaml);
+        assert_eq!(Output::of_process(Some(Format::Json), &variable).unwrap().format, Format::Json);
+        let wrong = Environment::new(|_| Some("xml".to_owned()));
+        assert!(matches!(Output::of_process(None, &wrong), Err(Failure::Usage(_))));
+        let unset = Environment::new(|_| None);
+        assert_eq!(Output::of_process(None, &unset).unwrap().format, Format::Table);
     }
 }

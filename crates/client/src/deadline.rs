@@ -93,8 +93,8 @@ mod tests {
         assert_eq!(of(STREAMS[0], &headers, USUAL), Deadline::Head(USUAL));
         for (text, time) in [
             ("5S", Some(Duration::from_secs(5))),
-            ("2M", Some(Duration::from_secs(120))),
-            ("1H", Some(Duration::from_secs(3_600))),
+            ("2M", Some(Duration::from_mins(2))),
+            ("1H", Some(Duration::from_hours(1))),
             ("20m", Some(Duration::from_millis(20))),
             ("7u", Some(Duration::from_micros(7))),
             ("9n", Some(Duration::from_nanos(9))),

@@ -2,11 +2,14 @@
 //! What the product does is not here.
 
 mod clock;
+mod forge;
+mod gate;
 mod key_wrap;
 mod raw;
 mod server;
 
 pub use clock::ShiftedClock;
+pub use gate::{Closed, Gates, Point};
 pub use key_wrap::MemoryKeyWrap;
-pub use raw::{Answer, RawClient};
+pub use raw::{Answer, AnswerStream, RawClient};
 pub use server::{Credentials, TestServer, TestServerOptions};

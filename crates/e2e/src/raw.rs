@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use airunner_core::Result;
-use airunner_net::{ClientStream, FailureSlot, connect};
+use airunner_core::{Label, Result};
+use airunner_net::{FailureSlot, connect};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Frame, body::Incoming, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -34,6 +37,10 @@ pub struct Answer {
     pub message: String,
     /// The field at fault.
     pub field: Option<String>,
+    /// The request's id, by which the server's log has it.
+    pub request_id: String,
+    /// When to try again.
+    pub retry_after: Option<std::time::Duration>,
     /// The messages that came.
     pub messages: Vec<Bytes>,
 }
@@ -56,7 +63,9 @@ impl Answer {
             code: status.code(),
             label: info.as_ref().map(|info| info.reason.clone()).unwrap_or_default(),
             message: status.message().to_owned(),
-            field: info.and_then(|info| info.metadata.get("field").cloned()),
+            field: info.as_ref().and_then(|info| info.metadata.get("field").cloned()),
+            request_id: info.and_then(|info| info.metadata.get("request_id").cloned()).unwrap_or_default(),
+            retry_after: details.retry_info().and_then(|info| info.retry_delay),
             messages,
         }
     }
@@ -70,17 +79,99 @@ impl RawClient {
     pub async fn connect(config: Arc<rustls::ClientConfig>, address: &str) -> Result<Self> {
         let stream = connect(config, "localhost", address).await?;
         let failure = stream.failure();
-        Ok(Self::over(stream, failure, address).await)
+        Self::over(stream, failure, address).await
     }
 
-    #[expect(clippy::expect_used, reason = "the preface is written into a buffer")]
-    async fn over(stream: ClientStream, failure: FailureSlot, address: &str) -> Self {
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .expect("the HTTP/2 preface is sent");
+    /// Connects without TLS, as one may to a server that asks for no authentication.
+    ///
+    /// # Errors
+    /// `unreachable`.
+    pub async fn connect_plain(address: &str) -> Result<Self> {
+        let stream = tokio::net::TcpStream::connect(address).await;
+        let stream =
+            stream.map_err(|error| airunner_core::Error::new(Label::Unreachable, error.to_string()))?;
+        Self::over(stream, FailureSlot::default(), address).await
+    }
+
+    async fn over<S>(stream: S, failure: FailureSlot, address: &str) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| said_by(&failure, &error))?;
         tokio::spawn(connection);
-        Self { sender, failure, authority: address.to_owned() }
+        Ok(Self { sender, failure, authority: address.to_owned() })
+    }
+
+    /// Calls a method that must succeed, and decodes its answer.
+    ///
+    /// # Panics
+    /// Where it fails.
+    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    pub async fn ask<M: prost::Message + Default>(&self, path: &str, message: &impl prost::Message) -> M {
+        self.call(path, message).await.unwrap().decode()
+    }
+
+    /// Calls a method that must be refused: the code and the label.
+    ///
+    /// # Panics
+    /// Where it succeeds, or the connection does not last.
+    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    pub async fn refusal(&self, path: &str, message: &impl prost::Message) -> (Code, String) {
+        let answer = self.call(path, message).await.unwrap();
+        assert_ne!(answer.code, Code::Ok, "{path} was to be refused");
+        (answer.code, answer.label)
+    }
+
+    /// Calls a method with an empty message, and waits for the first answer or the end: a stream that goes on for
+    /// ever counts as one that succeeded.
+    ///
+    /// # Errors
+    /// The label of what TLS said, where the connection was refused.
+    pub async fn probe(&self, path: &str) -> Result<Answer> {
+        let body = Full::new(frame(&[])).boxed();
+        let response = self.send(self.request(path, body)).await?;
+        let mut stream = AnswerStream { response, buffer: BytesMut::new(), ended: None };
+        Ok(match stream.next().await {
+            Ok(message) => Answer::of(&Status::ok(""), vec![message]),
+            Err(end) => end,
+        })
+    }
+
+    /// Calls a method with these headers beside the usual ones. Returns the HTTP response as it is.
+    ///
+    /// # Errors
+    /// The label of what TLS said, where the connection was refused.
+    ///
+    /// # Panics
+    /// For a verb, a path or a header that is none.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub async fn send_with(
+        &self,
+        verb: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        message: &impl prost::Message,
+    ) -> Result<Response<Incoming>> {
+        let mut request = self.request(path, Full::new(frame(&message.encode_to_vec())).boxed());
+        *request.method_mut() = verb.parse().expect("a verb");
+        for (name, value) in headers {
+            if *name == ":authority" {
+                *request.uri_mut() = format!("https://{value}{path}").parse().expect("a URI");
+                continue;
+            }
+            let name: header::HeaderName = name.parse().expect("a header's name");
+            request.headers_mut().insert(name, value.parse().expect("a header's value"));
+        }
+        self.send(request).await
+    }
+
+    /// Returns when the connection takes no more requests.
+    pub async fn closed(&self) {
+        let mut sender = self.sender.clone();
+        while !sender.is_closed() && sender.ready().await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     /// Calls a method with one message.
@@ -111,7 +202,8 @@ impl RawClient {
         Ok(AnswerStream { response, buffer: BytesMut::new(), ended: None })
     }
 
-    /// Opens a call whose messages are sent one by one.
+    /// Opens a call whose messages are sent one by one. The answer's head is waited for, so a method that says nothing
+    /// before it has heard something must be sent its first message from another task.
     ///
     /// # Errors
     /// The label of what TLS said, where the connection was refused.
@@ -124,32 +216,15 @@ impl RawClient {
         Ok((sender, AnswerStream { response, buffer: BytesMut::new(), ended: None }))
     }
 
-    /// Sends any request.
-    ///
-    /// # Errors
-    /// The label of what TLS said, where the connection was refused.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>> {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>> {
         let mut sender = self.sender.clone();
-        let failed = |error: hyper::Error| {
-            self.failure.get().map(airunner_core::Error::from).unwrap_or_else(|| {
-                airunner_net::tls_failure(&error).unwrap_or_else(|| {
-                    airunner_core::Error::new(
-                        airunner_core::Label::Unreachable,
-                        format!("the connection ended: {error:?}"),
-                    )
-                })
-            })
-        };
+        let failed = |error: hyper::Error| said_by(&self.failure, &error);
         sender.ready().await.map_err(failed)?;
         sender.send_request(request).await.map_err(failed)
     }
 
-    /// A gRPC request.
-    ///
-    /// # Panics
-    /// For a path that is none.
     #[expect(clippy::expect_used, reason = "a test fails by panicking")]
-    pub fn request(&self, path: &str, body: Body) -> Request<Body> {
+    fn request(&self, path: &str, body: Body) -> Request<Body> {
         Request::builder()
             .method("POST")
             .uri(format!("https://{}{path}", self.authority))
@@ -211,6 +286,14 @@ impl AnswerStream {
             }
         }
     }
+}
+
+/// What ended a connection, as far as TLS knows.
+fn said_by(failure: &FailureSlot, error: &hyper::Error) -> airunner_core::Error {
+    let kept = failure.get().map(airunner_core::Error::from);
+    kept.or_else(|| airunner_net::tls_failure(error)).unwrap_or_else(|| {
+        airunner_core::Error::new(Label::Unreachable, format!("the connection ended: {error:?}"))
+    })
 }
 
 async fn collect(response: Response<Incoming>) -> Answer {

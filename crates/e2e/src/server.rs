@@ -11,6 +11,7 @@ use airunner_app::{
     App, OnFork, Settings,
     bootstrap::{CaPlan, Site, ensure_ca, ensure_keyring},
     principal::new_principal,
+    status::Freshness,
 };
 use airunner_core::{
     Actor, AuditEntry, AuditOutcome, Clock, KeyAlgorithm, Principal, PrincipalId, PrincipalType, Role,
@@ -25,7 +26,7 @@ use airunner_server::{
 };
 use airunner_store::MemoryStore;
 
-use crate::{MemoryKeyWrap, RawClient, ShiftedClock};
+use crate::{Gates, MemoryKeyWrap, RawClient, ShiftedClock};
 
 /// What a test may want to be otherwise.
 pub struct TestServerOptions {
@@ -45,6 +46,12 @@ pub struct TestServerOptions {
     pub on_fork: OnFork,
     /// How long a predecessor goes on counting.
     pub overlap: Duration,
+    /// The gates of its stores.
+    pub gates: Gates,
+    /// One CA that signs leaves directly, whose key the test holds: [`TestServer::root_key`].
+    pub single_ca: bool,
+    /// Everyone is an admin, without TLS.
+    pub no_auth: bool,
 }
 
 impl Default for TestServerOptions {
@@ -58,6 +65,9 @@ impl Default for TestServerOptions {
             rates: RateLimits::default(),
             on_fork: OnFork::Refuse,
             overlap: Settings::DEFAULT_OVERLAP,
+            gates: Gates::default(),
+            single_ca: false,
+            no_auth: false,
         }
     }
 }
@@ -85,6 +95,8 @@ pub struct TestServer {
     pub clock: Arc<ShiftedClock>,
     /// Its first admin.
     pub admin: Credentials,
+    /// The root's key, where this server founded the environment.
+    pub root_key: Option<Arc<PrivateKey>>,
     profile: TlsProfile,
     server: Option<Server>,
 }
@@ -104,7 +116,8 @@ impl TestServer {
         let random: Arc<dyn SecureRandom> = Arc::new(SystemRandom::new());
         let clock = options.clock.clone();
         let stores = options.stores.clone().unwrap_or_else(|| MemoryStore::new(1 << 30).stores());
-        found(&stores, &options, &*clock, &*random).await;
+        let stores = options.gates.wrap(stores);
+        let root_key = found(&stores, &options, &*clock, &*random).await;
         let serve = serve_options(&options);
         let sockets = Sockets::bind(&serve).await.expect("free ports");
         let addresses = sockets.addresses();
@@ -117,7 +130,8 @@ impl TestServer {
         app.ensure_admin(&id).await.expect("an admin");
         let admin = issue(&app, &id, options.profile).await;
         let server = Server::start(app.clone(), sockets, &serve).await.expect("the server starts");
-        Self { app, addresses, stores, clock, admin, profile: options.profile, server: Some(server) }
+        let profile = options.profile;
+        Self { app, addresses, stores, clock, admin, root_key, profile, server: Some(server) }
     }
 
     /// A principal of this type, with a certificate.
@@ -167,6 +181,16 @@ impl TestServer {
     /// Where it gets none.
     pub async fn issue(&self, id: &PrincipalId) -> Credentials {
         issue(&self.app, id, self.profile).await
+    }
+
+    /// What a client that asked for it itself has got: a certificate, its chain (both PEM) and its key.
+    ///
+    /// # Panics
+    /// Where the PEM is none.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub fn credentials(&self, id: &str, leaf_pem: &str, chain_pem: &str, key: PrivateKey) -> Credentials {
+        let chain = certificates_from_pem(format!("{leaf_pem}{chain_pem}").as_bytes()).expect("a chain");
+        Credentials { id: id.parse().expect("an id"), chain, key: Arc::new(key) }
     }
 
     /// A connection with this certificate, or with none, to the API listener.
@@ -229,6 +253,32 @@ impl TestServer {
         }
     }
 
+    /// Lets time pass, and waits until the server has heard its feed again: a leap is no silence.
+    ///
+    /// # Panics
+    /// Where the feed is broken.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        while self.app.follower.freshness() != Freshness::Fresh {
+            self.stores.changes.wait().await.expect("the feed answers");
+        }
+    }
+
+    /// The server itself.
+    ///
+    /// # Panics
+    /// After it was stopped.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("a server that runs")
+    }
+
+    /// Ends the server as a crash does: nothing is said, nothing is taken away.
+    pub fn crash(mut self) {
+        drop(self.server.take());
+    }
+
     /// Stops the server in order.
     pub async fn stop(mut self) {
         if let Some(server) = self.server.take() {
@@ -238,15 +288,24 @@ impl TestServer {
 }
 
 #[expect(clippy::expect_used, reason = "a test fails by panicking")]
-async fn found(stores: &Stores, options: &TestServerOptions, clock: &dyn Clock, random: &dyn SecureRandom) {
+async fn found(
+    stores: &Stores,
+    options: &TestServerOptions,
+    clock: &dyn Clock,
+    random: &dyn SecureRandom,
+) -> Option<Arc<PrivateKey>> {
     let site = Site { stores, clock, random };
     let (_, sealer) = ensure_keyring(site, &*options.wrap, "test", Vec::new()).await.expect("a keyring");
-    if stores.issuers.list_issuers().await.expect("issuers").is_empty() {
-        let algorithm = algorithm(options.profile);
-        let root = PrivateKey::generate(algorithm).expect("a key");
-        let plan = CaPlan { environment: "test", root: &root, single: None, algorithm, replace: false };
-        ensure_ca(site, &sealer, &plan).await.expect("a CA");
+    if !stores.issuers.list_issuers().await.expect("issuers").is_empty() {
+        return None;
     }
+    let algorithm = algorithm(options.profile);
+    let root = PrivateKey::generate(algorithm).expect("a key");
+    let secret = options.single_ca.then(|| root.to_pkcs8());
+    let single = secret.as_ref();
+    let plan = CaPlan { environment: "test", root: &root, single, algorithm, replace: false };
+    ensure_ca(site, &sealer, &plan).await.expect("a CA");
+    Some(Arc::new(root))
 }
 
 #[expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -254,7 +313,9 @@ async fn issue(app: &App, id: &PrincipalId, profile: TlsProfile) -> Credentials 
     let key = PrivateKey::generate(algorithm(profile)).expect("a key");
     let issued = app.issue_for(id, &key, false).await.expect("a certificate");
     let mut chain = vec![issued.certificate.der];
-    chain.extend(certificates_from_pem(issued.chain_pem.as_bytes()).expect("a chain"));
+    if !issued.chain_pem.is_empty() {
+        chain.extend(certificates_from_pem(issued.chain_pem.as_bytes()).expect("a chain"));
+    }
     Credentials { id: id.clone(), chain, key: Arc::new(key) }
 }
 
@@ -267,12 +328,13 @@ const fn algorithm(profile: TlsProfile) -> KeyAlgorithm {
 
 fn serve_options(options: &TestServerOptions) -> ServeOptions {
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let unless_open = (!options.no_auth).then_some(free);
     ServeOptions {
         api_addr: free,
         grpc_addr: None,
-        public_addr: Some(free),
+        public_addr: unless_open,
         plain_addr: free,
-        metrics_addr: Some(free),
+        metrics_addr: unless_open,
         profile: options.profile,
         tls: TlsSource::Own,
         names: TlsNames {
@@ -281,7 +343,7 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
         },
         rates: options.rates,
         limits: options.limits.clone(),
-        no_auth: false,
+        no_auth: options.no_auth,
     }
 }
 
@@ -290,7 +352,10 @@ fn settings(options: &TestServerOptions, addresses: Addresses) -> Settings {
     Settings {
         trust_domain: "test.airunner".parse().expect("a trust domain"),
         oid_arc: OidArc::default(),
-        accepted_keys: AcceptedKeys::default(),
+        accepted_keys: match options.profile {
+            TlsProfile::Default => AcceptedKeys::default(),
+            TlsProfile::P384 => AcceptedKeys::p384_profile(),
+        },
         validity: BTreeMap::new(),
         overlap: options.overlap,
         on_fork: options.on_fork,

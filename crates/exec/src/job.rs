@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Sleep, sleep};
 
 use crate::error::SpawnError;
+use crate::input::Input;
 use crate::output::{Drained, Outcome, Output, OutputError, Pump};
 use crate::spec::{JobId, Spec};
 use crate::start::{self, Leader, Started};
@@ -101,6 +102,7 @@ pub struct Job {
     pid: u32,
     state: watch::Receiver<State>,
     stops: mpsc::UnboundedSender<Stop>,
+    input: Option<Input>,
     output: Option<Output>,
     outcome: watch::Receiver<Outcome>,
 }
@@ -123,9 +125,10 @@ impl Job {
     pub async fn spawn(spec: Spec) -> Result<Self, SpawnError> {
         let (id, buffer) = (spec.id.clone(), spec.buffer);
         let system = |action| move |source| SpawnError::System { action, source };
-        let Started { leader, pidfd, stdout, stderr, logs } = start_patiently(spec).await?;
+        let Started { leader, pidfd, stdin, stdout, stderr, logs } = start_patiently(spec).await?;
         let pid = leader.pid.as_raw_nonzero().get().cast_unsigned();
         let watched = watch(pidfd).map_err(system("watch the process"))?;
+        let input = stdin.map(Input::new).transpose().map_err(system("write its input"))?;
         let (mut pump, output) = Pump::new(stdout, stderr, buffer).map_err(system("read its output"))?;
         if let Some(logs) = logs {
             pump.log_to(logs.keep());
@@ -138,7 +141,7 @@ impl Job {
             let completion = supervise(leader, watched, stop_receiver).await;
             state_sender.send_replace(State::Ended(completion));
         });
-        Ok(Self { id, pid, state, stops, output: Some(output), outcome })
+        Ok(Self { id, pid, state, stops, input, output: Some(output), outcome })
     }
 
     /// The id from the specification.
@@ -166,6 +169,13 @@ impl Job {
             State::Running => None,
             State::Ended(completion) => completion.usage,
         }
+    }
+
+    /// The standard input, where the specification asks for one; `None` if it was taken before.
+    ///
+    /// It stays open as long as it or this handle lives: take it and drop it to end the input.
+    pub fn input(&mut self) -> Option<Input> {
+        self.input.take()
     }
 
     /// The live output from its first byte; `None` if it was taken before.
@@ -327,6 +337,13 @@ fn usage(pid: Pid) -> Option<Usage> {
 }
 
 impl Signal {
+    /// The signal of this number on this machine; none where it is not one of these.
+    pub fn from_number(number: i32) -> Option<Self> {
+        const ALL: [Signal; 7] =
+            [Signal::Hup, Signal::Int, Signal::Quit, Signal::Kill, Signal::Usr1, Signal::Usr2, Signal::Term];
+        ALL.into_iter().find(|signal| signal.number().as_raw() == number)
+    }
+
     fn number(self) -> process::Signal {
         match self {
             Self::Hup => process::Signal::HUP,

@@ -6,6 +6,7 @@
 mod error;
 mod group;
 mod harden;
+mod input;
 mod job;
 mod lookup;
 mod mark;
@@ -18,8 +19,9 @@ mod user;
 
 pub use error::{MarkError, SpawnError};
 pub use harden::{HardenError, harden_self, inheritable_descriptors};
+pub use input::{Input, InputError};
 pub use job::{Completion, Exit, Job, STOP_GRACE, Signal, Status, Usage};
 pub use output::{CHUNK_LIMIT, Chunk, DRAIN_TIME, Drained, Output, OutputError, Stream};
-pub use spec::{BadJobId, Isolation, JOB_ID_VARIABLE, JobId, Spec};
+pub use spec::{BadJobId, Isolation, JOB_ID_VARIABLE, JobId, Spec, Stdin};
 pub use sweep::{Swept, sweep};
 pub use user::{RunAs, UserError, resolve_user};

@@ -60,9 +60,19 @@ pub enum Isolation {
     None,
 }
 
+/// Where a job's standard input comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// From nowhere: it is empty from the start.
+    #[default]
+    Empty,
+    /// From [`Job::input`](crate::Job::input).
+    Piped,
+}
+
 /// What to run: an argv (never a shell line), and all that the process gets. Nothing is inherited.
 ///
-/// Defaults: no environment, directory `/`, the caller's own user, no files, a buffer of 16 chunks.
+/// Defaults: no environment, no input, directory `/`, the caller's own user, no files, a buffer of 16 chunks.
 #[derive(Clone)]
 pub struct Spec {
     pub(crate) id: JobId,
@@ -75,6 +85,7 @@ pub struct Spec {
     pub(crate) mark_dir: Option<PathBuf>,
     pub(crate) buffer: usize,
     pub(crate) isolation: Isolation,
+    pub(crate) stdin: Stdin,
 }
 
 impl Spec {
@@ -95,6 +106,7 @@ impl Spec {
             mark_dir: None,
             buffer: DEFAULT_BUFFER,
             isolation: Isolation::None,
+            stdin: Stdin::Empty,
         }
     }
 
@@ -161,6 +173,13 @@ impl Spec {
     #[must_use]
     pub fn buffer(mut self, chunks: usize) -> Self {
         self.buffer = chunks.max(1);
+        self
+    }
+
+    /// Chooses where standard input comes from.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
         self
     }
 

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::SpawnError;
 use crate::mark::Mark;
-use crate::spec::{Isolation, JOB_ID_VARIABLE, Spec};
+use crate::spec::{Isolation, JOB_ID_VARIABLE, Spec, Stdin};
 use crate::user::RunAs;
 use crate::{group, lookup};
 
@@ -24,6 +24,8 @@ pub(crate) struct Started {
     pub(crate) leader: Leader,
     /// Readable once the leader has ended.
     pub(crate) pidfd: OwnedFd,
+    /// Only where the specification asks for one.
+    pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) logs: Option<Logs>,
@@ -69,6 +71,7 @@ pub(crate) fn start(spec: &Spec) -> Result<Started, SpawnError> {
             return Err(explain(spec, program, error));
         }
     };
+    let stdin = child.stdin.take().map(OwnedFd::from);
     let pipes = (child.stdout.take(), child.stderr.take());
     let pid = Pid::from_child(&child);
     let mut leader = Leader { pid, child: Some(child), mark };
@@ -82,7 +85,7 @@ pub(crate) fn start(spec: &Spec) -> Result<Started, SpawnError> {
         let source = io::ErrorKind::BrokenPipe.into();
         return Err(SpawnError::System { action: "take the process's pipes", source });
     };
-    Ok(Started { leader, pidfd, stdout: stdout.into(), stderr: stderr.into(), logs })
+    Ok(Started { leader, pidfd, stdin, stdout: stdout.into(), stderr: stderr.into(), logs })
 }
 
 fn check_strings(spec: &Spec) -> Result<(), SpawnError> {
@@ -132,7 +135,10 @@ fn command(spec: &Spec, program: &Path) -> Command {
         .envs(&spec.env)
         .env(JOB_ID_VARIABLE, spec.id.as_str())
         .current_dir(&spec.directory)
-        .stdin(Stdio::null())
+        .stdin(match spec.stdin {
+            Stdin::Empty => Stdio::null(),
+            Stdin::Piped => Stdio::piped(),
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     if let Some(user) = spec.run_as {

@@ -9,6 +9,8 @@
 mod bench;
 #[path = "exec/ending.rs"]
 mod ending;
+#[path = "exec/input.rs"]
+mod input;
 #[path = "exec/output.rs"]
 mod output;
 #[path = "exec/start.rs"]

@@ -10,9 +10,13 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The domain of every `google.rpc.ErrorInfo` that we send.
 pub const DOMAIN: &str = "airunner";
 
-/// The gRPC code and the HTTP status of a kind.
-pub const fn codes(kind: Kind) -> (Code, StatusCode) {
-    match kind {
+/// The gRPC code and the HTTP status of a label: those of its kind, but that gRPC has a code of its own for a method
+/// that is not there.
+pub const fn codes(label: Label) -> (Code, StatusCode) {
+    if matches!(label, Label::UnknownMethod) {
+        return (Code::Unimplemented, StatusCode::NOT_FOUND);
+    }
+    match label.kind() {
         Kind::InvalidArgument => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
         Kind::Unauthenticated => (Code::Unauthenticated, StatusCode::UNAUTHORIZED),
         Kind::PermissionDenied => (Code::PermissionDenied, StatusCode::FORBIDDEN),
@@ -30,7 +34,7 @@ pub const fn codes(kind: Kind) -> (Code, StatusCode) {
 
 /// The status that a caller sees. The cause is logged here, and does not leave.
 pub fn status(error: &Error, request_id: &str) -> Status {
-    let (code, _) = codes(error.kind());
+    let (code, _) = codes(error.label());
     let mut metadata = HashMap::new();
     if let Some(field) = error.field() {
         metadata.insert("field".to_owned(), field.to_owned());
@@ -62,7 +66,7 @@ mod tests {
         let lines: Vec<String> = Label::ALL
             .iter()
             .map(|label| {
-                let (code, http) = codes(label.kind());
+                let (code, http) = codes(*label);
                 format!("{} {code:?} {}", label.as_str(), http.as_u16())
             })
             .collect();

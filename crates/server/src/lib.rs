@@ -1,6 +1,7 @@
 //! The server of airunner: listeners, TLS, router, gRPC services and their wiring. Rules are in `airunner-app`.
 
 pub mod connection;
+pub mod embedded;
 pub mod error;
 pub mod grpc;
 pub mod method;
@@ -8,4 +9,5 @@ pub mod metrics;
 pub mod plain;
 pub mod router;
 pub mod serve;
+pub mod start;
 pub mod tls;

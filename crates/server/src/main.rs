@@ -1,3 +1,10 @@
-//! The server binary.
+//! `airunner-server`: reads its flags, starts, and runs until it is told to stop.
 
-fn main() {}
+use std::process::ExitCode;
+
+use airunner_server::start::{Flags, run};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    run(Flags::parse())
+}

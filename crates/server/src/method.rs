@@ -23,7 +23,6 @@ pub struct Methods(HashMap<String, Method>);
 /// Services that are not ours to annotate: on the API listener for every known principal, nowhere else.
 const STANDARD: &[&str] = &[
     "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

@@ -17,7 +17,7 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 /// Certificates whose expiry is told, the nearest first.
@@ -61,6 +61,9 @@ struct IssuerLabel {
     issuer: String,
 }
 
+/// Reads a count that a use case keeps.
+type ReadTotal = fn(&App) -> u64;
+
 type Latency = Family<Rpc, Histogram, fn() -> Histogram>;
 
 /// The metrics of one server.
@@ -79,7 +82,7 @@ pub struct Metrics {
     jobs: Family<State, Gauge>,
     expiry: Family<Expiry, Gauge<f64, std::sync::atomic::AtomicU64>>,
     issuer_expiry: Family<IssuerLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
-    totals: Vec<(Counter, fn(&App) -> u64)>,
+    totals: Vec<(Counter, ReadTotal)>,
 }
 
 impl fmt::Debug for Metrics {
@@ -92,89 +95,59 @@ impl Metrics {
     /// Metrics at zero. `known` are the paths that get a series of their own; a stranger's path gets none.
     pub fn new(known: impl IntoIterator<Item = String>) -> Self {
         let mut registry = Registry::default();
-        let auth = Family::default();
-        registry.register("mtls_auth", "Connections, by how their authentication ended", auth.clone());
-        let cache_hits = Family::default();
-        registry.register(
-            "mtls_cache_hits",
-            "Requests served by a connection's identity, by type",
-            cache_hits.clone(),
-        );
-        let requests = Family::default();
-        registry.register(
-            "airunner_requests",
-            "Requests, by method and gRPC code or HTTP status",
-            requests.clone(),
-        );
         let latency =
             Latency::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 18)));
-        registry.register(
-            "airunner_request_seconds",
-            "How long requests took, streams included",
-            latency.clone(),
-        );
-        let rate_limited = Counter::default();
-        registry.register(
-            "airunner_rate_limited",
-            "Requests refused for coming too fast",
-            rate_limited.clone(),
-        );
-        let handshakes_refused = Counter::default();
-        registry.register(
-            "airunner_connections_refused",
-            "Connections that ended in their handshake",
-            handshakes_refused.clone(),
-        );
-        let live = Gauge::default();
-        registry.register(
-            "airunner_live_connections",
-            "Authenticated connections that are open",
-            live.clone(),
-        );
-        let denied_principals = Gauge::default();
-        registry.register(
-            "airunner_denied_principals",
-            "Principals suspended or deleted, as this server knows",
-            denied_principals.clone(),
-        );
-        let revoked = Gauge::default();
-        registry.register(
-            "airunner_revoked_certificates",
-            "Unexpired revoked certificates, as this server knows",
-            revoked.clone(),
-        );
-        let jobs = Family::default();
-        registry.register("airunner_jobs", "Jobs, by state", jobs.clone());
-        let expiry = Family::default();
-        registry.register(
-            "cert_expiry_days",
-            "Days until a certificate expires, the nearest 1,000",
-            expiry.clone(),
-        );
-        let issuer_expiry = Family::default();
-        registry.register(
-            "airunner_issuer_expiry_days",
-            "Days until an issuer expires",
-            issuer_expiry.clone(),
-        );
-        let totals = totals(&mut registry);
-        Self {
-            registry: Mutex::new(registry),
-            auth,
-            cache_hits,
-            requests,
-            latency,
-            rate_limited,
-            handshakes_refused,
+        let metrics = Self {
+            auth: registered(&mut registry, "mtls_auth", "Connections, by how their authentication ended"),
+            cache_hits: registered(
+                &mut registry,
+                "mtls_cache_hits",
+                "Requests served by a connection's identity",
+            ),
+            requests: registered(
+                &mut registry,
+                "airunner_requests",
+                "Requests, by method and how they ended",
+            ),
+            rate_limited: registered(
+                &mut registry,
+                "airunner_rate_limited",
+                "Requests refused for coming too fast",
+            ),
+            handshakes_refused: registered(
+                &mut registry,
+                "airunner_connections_refused",
+                "Connections that ended in their handshake",
+            ),
+            live: registered(
+                &mut registry,
+                "airunner_live_connections",
+                "Authenticated connections that are open",
+            ),
+            denied_principals: registered(
+                &mut registry,
+                "airunner_denied_principals",
+                "Principals suspended or deleted, as this server knows",
+            ),
+            revoked: registered(
+                &mut registry,
+                "airunner_revoked_certificates",
+                "Unexpired revoked certificates, as this server knows",
+            ),
+            jobs: registered(&mut registry, "airunner_jobs", "Jobs, by state"),
+            expiry: registered(&mut registry, "cert_expiry_days", "Days until expiry, the nearest 1,000"),
+            issuer_expiry: registered(
+                &mut registry,
+                "airunner_issuer_expiry_days",
+                "Days until an issuer expires",
+            ),
+            totals: totals(&mut registry),
+            latency: latency.clone(),
             known: known.into_iter().collect(),
-            live,
-            denied_principals,
-            revoked,
-            jobs,
-            expiry,
-            issuer_expiry,
-            totals,
-        }
+            registry: Mutex::default(),
+        };
+        registry.register("airunner_request_seconds", "How long requests took, streams included", latency);
+        Self { registry: Mutex::new(registry), ..metrics }
     }
 
     /// A connection was authenticated, or was not: `result` is `ok` or a label.
@@ -246,8 +219,15 @@ impl Metrics {
     }
 }
 
-fn totals(registry: &mut Registry) -> Vec<(Counter, fn(&App) -> u64)> {
-    let all: [(&str, &str, fn(&App) -> u64); 7] = [
+/// A metric at zero, in the registry.
+fn registered<M: Clone + Default + Metric>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn totals(registry: &mut Registry) -> Vec<(Counter, ReadTotal)> {
+    let all: [(&str, &str, ReadTotal); 7] = [
         ("airunner_forged", "Well-signed certificates that the registry does not know", |app| {
             app.counters().forged.load(Relaxed)
         }),
@@ -264,13 +244,7 @@ fn totals(registry: &mut Registry) -> Vec<(Counter, fn(&App) -> u64)> {
         ("airunner_certificates_revoked", "Certificates revoked", |app| app.counters().revoked.load(Relaxed)),
         ("airunner_leases_expired", "Leases that ran out", |app| app.counters().leases_expired.load(Relaxed)),
     ];
-    all.into_iter()
-        .map(|(name, help, read)| {
-            let counter: Counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            (counter, read)
-        })
-        .collect()
+    all.into_iter().map(|(name, help, read)| (registered(registry, name, help), read)).collect()
 }
 
 #[expect(

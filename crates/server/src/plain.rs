@@ -73,7 +73,7 @@ impl PlainListener {
             return response;
         }
         let known = match (self.door, request.uri().path()) {
-            (PlainDoor::Plain, "/health") => self.health(),
+            (PlainDoor::Plain, "/health") => Self::health(),
             (PlainDoor::Plain, "/ready") => self.ready(false),
             (PlainDoor::Metrics, "/metrics") => self.metrics().await,
             (PlainDoor::Metrics, "/ready") => self.ready(request.uri().query() == Some("verbose")),
@@ -88,7 +88,7 @@ impl PlainListener {
     }
 
     /// That the process lives; whether it should get traffic is `/ready`.
-    fn health(&self) -> Response<Full<Bytes>> {
+    fn health() -> Response<Full<Bytes>> {
         let mut response = text(StatusCode::OK, r#"{"status":"ok"}"#);
         let json = header::HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -104,7 +104,7 @@ impl PlainListener {
         let mut body = format!("{word}\n");
         if verbose {
             for fault in &faults {
-                body.push_str(&format!("{}: {}\n", fault.label.as_str(), fault.message));
+                body.extend([fault.label.as_str(), ": ", &fault.message, "\n"]);
             }
         }
         text(code, &body)

@@ -98,7 +98,8 @@ impl Router {
         match self.admit(door, address, &log.id, &request) {
             Ok((method, caller)) => Ok(self.pass(method, caller, log, address, request).await),
             Err(error) if is_grpc && error.label() != Label::CrossSite => {
-                Ok(Guarded::refusal(log, grpc_refusal(&error, &request)))
+                let refusal = status(&error, &log.id).into_http();
+                Ok(Guarded::refusal(log, refusal))
             }
             Err(error) => Ok(Guarded::refusal(log, http_refusal(&error))),
         }
@@ -191,17 +192,8 @@ fn check_form<B>(request: &Request<B>) -> Result<()> {
     Err(Error::invalid("content-type", "this server speaks gRPC: send application/grpc"))
 }
 
-fn grpc_refusal<B>(error: &Error, request: &Request<B>) -> Response<Body> {
-    let id = RequestContext::id_of(request.extensions());
-    let mut status = status(error, &id);
-    if error.label() == Label::UnknownMethod {
-        status = tonic::Status::unimplemented(status.message());
-    }
-    status.into_http()
-}
-
 fn http_refusal(error: &Error) -> Response<Body> {
-    let (_, mut code) = codes(error.kind());
+    let (_, mut code) = codes(error.label());
     match error.field() {
         Some("method") => code = StatusCode::METHOD_NOT_ALLOWED,
         Some("content-type") => code = StatusCode::UNSUPPORTED_MEDIA_TYPE,

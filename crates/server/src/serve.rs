@@ -200,6 +200,11 @@ impl Server {
         Ok(server)
     }
 
+    /// Runs something beside the server, until it ends or the server stops.
+    pub fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(work);
+    }
+
     /// Has files that may have changed looked at now.
     pub fn reload(&self) {
         self.reload.notify_one();

@@ -163,7 +163,7 @@ pub(crate) trait JobRows {
     fn job_control(&self, id: &JobId) -> Result<Option<JobControl>>;
     /// Newest first, from the one after the place `after` on. May leave out what the filter does not want.
     fn scan_jobs(&self, filter: &JobFilter, after: Option<i64>, visit: Visit<'_, (i64, Job)>) -> Result<()>;
-    /// Waiting jobs of the queue that are visible at `now`, first in first.
+    /// Waiting jobs of the queue that are visible at `now`: first those visible first, then in order of their coming.
     fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>>;
     /// Running jobs whose lease ended before `before`, first to end first.
     fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>>;

@@ -264,7 +264,7 @@ impl WorkerLine {
 
 /// Checks how long a lease may last.
 pub(crate) fn check_visibility(visibility: Duration) -> Result<()> {
-    if (Duration::from_secs(10)..=Duration::from_secs(60 * 60)).contains(&visibility) {
+    if (Duration::from_secs(10)..=Duration::from_hours(1)).contains(&visibility) {
         return Ok(());
     }
     Err(Error::invalid("visibility_timeout", "a lease lasts between 10 seconds and 1 hour"))

@@ -16,9 +16,9 @@ const MAX_ARGS_BYTES: usize = 128 * 1024;
 const MAX_ENV: usize = 256;
 const MAX_ENV_BYTES: usize = 64 * 1024;
 /// The longest time-out.
-const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const MAX_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 /// The longest delay.
-const MAX_DELAY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const MAX_DELAY: Duration = Duration::from_hours(30 * 24);
 /// Attempts at most.
 const MAX_ATTEMPTS: u32 = 100;
 

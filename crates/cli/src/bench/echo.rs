@@ -129,7 +129,7 @@ impl Ca {
 fn life() -> (Timestamp, Timestamp) {
     use airunner_core::Clock as _;
     let now = SystemClock.now().floor_second();
-    (now.minus(Duration::from_secs(60)), now.plus(Duration::from_secs(86_400)))
+    (now.minus(Duration::from_mins(1)), now.plus(Duration::from_hours(24)))
 }
 
 struct Nothing;

@@ -111,9 +111,9 @@ struct Tally {
 impl Tally {
     fn done(&mut self, units: u64, wait: Duration) {
         self.count += units;
-        // Microseconds, to three digits.
+        // Microseconds up to an hour, to three digits.
         if self.waits.is_none() {
-            self.waits = Histogram::new(3).ok();
+            self.waits = Histogram::new_with_bounds(1, 3_600_000_000, 3).ok();
         }
         if let Some(waits) = &mut self.waits {
             waits.saturating_record(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));

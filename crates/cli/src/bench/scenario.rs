@@ -15,12 +15,19 @@ use airunner_proto::{
     principal::v1::{CreatePrincipalRequest, PrincipalType},
 };
 use data_encoding::HEXLOWER;
-use tokio::{io::AsyncReadExt as _, sync::Mutex, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Mutex,
+    task::JoinSet,
+};
 
 use super::{BenchArgs, Measured, load::drive};
 
 /// Certificates that are made to be revoked.
 const REVOCABLE: usize = 40_000;
+
+/// What an HTTP/2 client says first: the preface and an empty SETTINGS frame.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// Where a scenario is played.
 pub(super) struct Stage {
@@ -202,11 +209,13 @@ fn tls_config(options: &ClientOptions) -> Result<Arc<rustls::ClientConfig>> {
 
 async fn shake_hands(config: Arc<rustls::ClientConfig>, host: &str, address: &str) -> Result<Option<u64>> {
     let mut stream = airunner_net::connect(config, host, address).await?;
-    // The server's settings frame follows once it has accepted our certificate.
-    let mut first = [0; 1];
-    let read = stream.read(&mut first).await.map_err(|error| {
+    // A server that has accepted our certificate answers the preface with its settings (RFC 9113 section 3.4).
+    let unreachable = |error: std::io::Error| {
         Error::new(Label::Unreachable, format!("the server refused the handshake: {error}"))
-    })?;
+    };
+    stream.write_all(PREFACE).await.map_err(unreachable)?;
+    let mut first = [0; 1];
+    let read = stream.read(&mut first).await.map_err(unreachable)?;
     if read == 0 {
         return Err(Error::new(Label::Unreachable, "the server closed the connection").into());
     }

@@ -1,20 +1,18 @@
-//! `audit`: the audit log.
+//! `audit`: who did what.
 
-use airunner_core::Label;
-use airunner_proto::audit::v1 as pb;
+use airunner_proto::audit::v1::TailAuditRequest;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
-    Result,
     context::Context,
-    failure::Failure,
-    report::{Human, Report},
+    failure::Result,
+    report::{Format, Report, visible},
     view::audit::AuditView,
 };
 
 /// The audit log.
-#[derive(Debug, Args)]
+#[derive(Args, Debug)]
 pub(crate) struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,
@@ -22,57 +20,51 @@ pub(crate) struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
-    /// The newest entries, newest last
+    /// Print the newest entries, oldest of them first
     Tail(TailArgs),
 }
 
-#[derive(Debug, Args)]
-struct TailArgs {
-    /// Entries, 1 to 1000
-    #[arg(long = "n", short = 'n', value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    count: u32,
-    /// Go on with those that come, one a line
-    #[arg(long, short = 'f')]
-    follow: bool,
-}
-
-#[derive(Serialize)]
-struct Entries {
-    entries: Vec<AuditView>,
-}
-
 impl AuditArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        match self.command {
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        match &self.command {
             AuditCommand::Tail(args) => args.run(context),
         }
     }
 }
 
+#[derive(Args, Debug)]
+struct TailArgs {
+    /// How many, at most 1,000
+    #[arg(long = "n", short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    count: u32,
+    /// Go on with those that come
+    #[arg(long, short)]
+    follow: bool,
+}
+
+#[derive(Serialize)]
+struct TailView {
+    entries: Vec<AuditView>,
+}
+
 impl TailArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let request = pb::TailAuditRequest { count: self.count, follow: self.follow };
-        let entries = context.call(async |client| {
-            let mut stream = client.audit().tail_audit(request).await?.into_inner();
-            let mut entries = Vec::new();
-            while let Some(message) = stream.message().await? {
-                let entry = AuditView::from(message.entry.unwrap_or_default());
-                if self.follow {
-                    context.console().line(&entry, &entry.line())?;
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let output = context.output;
+        let in_one_document = output.format != Format::Table && !self.follow;
+        context.wait(async {
+            let request = TailAuditRequest { count: self.count, follow: self.follow };
+            let mut answers = client.audit().tail_audit(request).await?.into_inner();
+            let mut view = TailView { entries: Vec::new() };
+            while let Some(answer) = answers.message().await? {
+                let Some(entry) = answer.entry.map(AuditView::from) else { continue };
+                if in_one_document {
+                    view.entries.push(entry);
                 } else {
-                    entries.push(entry);
+                    output.item(&visible(&entry.line()), &entry)?;
                 }
             }
-            Ok(entries)
-        })?;
-        if self.follow {
-            return Err(Failure::new(
-                Label::Unreachable,
-                "the server ended the stream: start again to go on",
-            ));
-        }
-        let rows = entries.iter().map(AuditView::row).collect();
-        let human = Human::Table { head: AuditView::HEAD, rows, empty: "The audit log is empty." };
-        Ok(Report::new(Entries { entries }, human))
+            if in_one_document { Report::text(String::new(), &view) } else { Ok(Report::nothing()) }
+        })
     }
 }

@@ -1,25 +1,26 @@
-//! `ca`: the certificate authority.
+//! `ca`: what is trusted, and the issuing CA's renewal.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use airunner_client::Client;
 use airunner_host::{
-    Home, environment_variable, files,
+    Home,
+    files::{self, Access},
     local::{self, Means},
 };
-use airunner_pki::{IssuerCertificate, certificates_from_pem};
-use airunner_proto::ca::v1 as pb;
+use airunner_pki::{OidArc, certificates_from_pem, parse_certificate};
+use airunner_proto::ca::v1::{GetTrustBundleRequest, GetTrustBundleResponse};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::{
-    Result,
-    context::{Context, block_on},
-    report::{Human, Report},
-    view::Fields,
-};
+use super::certificate::ParsedView;
+use crate::{context::Context, failure::Result, report::Report, report::Table, secret_input};
 
 /// The certificate authority.
-#[derive(Debug, Args)]
+#[derive(Args, Debug)]
 pub(crate) struct CaArgs {
     #[command(subcommand)]
     command: CaCommand,
@@ -27,43 +28,66 @@ pub(crate) struct CaArgs {
 
 #[derive(Debug, Subcommand)]
 enum CaCommand {
-    /// Which CAs are trusted, and until when
-    Show,
-    /// Print the trust bundle, PEM
+    /// Show the roots and issuing CAs that the server trusts
+    Show(ShowArgs),
+    /// Print the roots, PEM: what verifiers pin
     Bundle(BundleArgs),
-    /// Make a successor of the issuing CA, on the machine that has the root's key
+    /// Make a successor of the issuing CA, on the machine that has the root key
     RenewIssuer(RenewIssuerArgs),
 }
 
-#[derive(Debug, Args)]
-struct BundleArgs {
-    /// The issuing CAs too
-    #[arg(long)]
-    issuing: bool,
+impl CaArgs {
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        match &self.command {
+            CaCommand::Show(args) => args.run(context),
+            CaCommand::Bundle(args) => args.run(context),
+            CaCommand::RenewIssuer(args) => args.run(context),
+        }
+    }
 }
 
-#[derive(Debug, Args)]
-struct RenewIssuerArgs {
-    /// The folder of the local environment; by default the profile's
-    #[arg(long, value_name = "DIR")]
-    output_dir: Option<PathBuf>,
-}
+#[derive(Args, Debug)]
+struct ShowArgs {}
 
 #[derive(Serialize)]
 struct CaView {
     trust_domain: String,
     bundle_hash: String,
-    authorities: Vec<AuthorityView>,
+    roots: Vec<ParsedView>,
+    issuing: Vec<ParsedView>,
 }
 
-#[derive(Serialize)]
-struct AuthorityView {
-    kind: &'static str,
-    subject: String,
-    key: &'static str,
-    not_before: String,
-    not_after: String,
-    sha256: String,
+impl ShowArgs {
+    #[expect(clippy::unused_self, reason = "each command is run alike")]
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let bundle = context.wait(fetch(&client))?;
+        let view = CaView {
+            roots: certificates(&bundle.roots_pem)?,
+            issuing: certificates(&bundle.issuing_pem)?,
+            trust_domain: bundle.trust_domain,
+            bundle_hash: bundle.bundle_hash,
+        };
+        let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
+        for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
+            for ca in certificates {
+                let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
+                table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
+            }
+        }
+        let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
+        Ok(Report::table(table, &view)?.with_hint(hint))
+    }
+}
+
+#[derive(Args, Debug)]
+struct BundleArgs {
+    /// Print the issuing CAs instead
+    #[arg(long)]
+    issuing: bool,
+    /// Write it to this file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -74,104 +98,79 @@ struct BundleView {
     issuing_pem: String,
 }
 
-impl CaArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        match self.command {
-            CaCommand::Show => show(context),
-            CaCommand::Bundle(args) => args.run(context),
-            CaCommand::RenewIssuer(args) => args.run(context),
-        }
-    }
-}
-
-fn show(context: &Context) -> Result<Report> {
-    let bundle = bundle(context)?;
-    let mut authorities =
-        of(&bundle.roots_pem, if bundle.issuing_pem.is_empty() { "single" } else { "root" })?;
-    authorities.extend(of(&bundle.issuing_pem, "issuing")?);
-    let rows = authorities
-        .iter()
-        .map(|ca| {
-            vec![
-                ca.kind.to_owned(),
-                ca.subject.clone(),
-                ca.key.to_owned(),
-                ca.not_after.clone(),
-                ca.sha256.clone(),
-            ]
-        })
-        .collect();
-    let human = Human::Table {
-        head: &["kind", "subject", "key", "until", "sha-256"],
-        rows,
-        empty: "There is no CA.",
-    };
-    let view = CaView { trust_domain: bundle.trust_domain, bundle_hash: bundle.bundle_hash, authorities };
-    Ok(Report::new(view, human))
-}
-
-fn of(pem: &str, kind: &'static str) -> Result<Vec<AuthorityView>> {
-    if pem.is_empty() {
-        return Ok(Vec::new());
-    }
-    let view = |der: Vec<u8>| {
-        let ca = IssuerCertificate::parse(&der)?;
-        Ok(AuthorityView {
-            kind,
-            subject: ca.subject_dn().to_owned(),
-            key: ca.algorithm().as_str(),
-            not_before: ca.not_before().to_string(),
-            not_after: ca.not_after().to_string(),
-            sha256: ca.fingerprint().to_hex(),
-        })
-    };
-    certificates_from_pem(pem.as_bytes())?.into_iter().map(view).collect()
-}
-
 impl BundleArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let bundle = bundle(context)?;
-        let issuing = if self.issuing { bundle.issuing_pem.as_str() } else { "" };
-        let text = format!("{}{issuing}", bundle.roots_pem);
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let bundle = context.wait(fetch(&client))?;
         let view = BundleView {
             trust_domain: bundle.trust_domain,
             bundle_hash: bundle.bundle_hash,
             roots_pem: bundle.roots_pem,
             issuing_pem: bundle.issuing_pem,
         };
-        Ok(Report::new(view, Human::Text(text)))
+        let pem = if self.issuing { &view.issuing_pem } else { &view.roots_pem };
+        let Some(path) = &self.out else { return Report::text(pem.clone(), &view) };
+        files::write(path, pem.as_bytes(), Access::Public)?;
+        Report::text(format!("written to {}", path.display()), &view)
     }
 }
 
-fn bundle(context: &Context) -> Result<pb::GetTrustBundleResponse> {
-    let request = pb::GetTrustBundleRequest {};
-    context.call(async |client| Ok(client.certificates().get_trust_bundle(request).await?.into_inner()))
+async fn fetch(client: &Client) -> Result<GetTrustBundleResponse> {
+    Ok(client.certificates().get_trust_bundle(GetTrustBundleRequest {}).await?.into_inner())
+}
+
+fn certificates(pem: &str) -> Result<Vec<ParsedView>> {
+    if pem.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let ders = certificates_from_pem(pem.as_bytes())?;
+    let parse = |der: &Vec<u8>| Ok(ParsedView::from(&parse_certificate(der, &OidArc::default())?));
+    ders.iter().map(parse).collect()
+}
+
+#[derive(Args, Debug)]
+struct RenewIssuerArgs {
+    /// The folder of the environment [env: AIRUNNER_HOME] [default: where `bootstrap` makes it]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// A file whose first line is the passphrase of the root key, where it is not that of server.toml
+    #[arg(long, value_name = "FILE")]
+    key_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct RenewedView {
+    issuer_id: String,
+    issuing: PathBuf,
 }
 
 impl RenewIssuerArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let home = local_home(context, self.output_dir.as_deref())?;
-        let means =
-            Means { variable: &environment_variable, clock: context.clock(), random: context.random() };
-        let passphrase = context.connection_args().key_passphrase_file.as_ref();
-        let passphrase = passphrase.map(|path| files::read_passphrase(path)).transpose()?;
-        let id = block_on(async { Ok(local::renew_issuing_ca(&home, passphrase.as_ref(), &means).await?) })?;
-        let document = serde_json::json!({ "issuer_id": id.to_string(), "home": home.path() });
-        let human = Fields::new()
-            .with("issuing CA", id.to_string())
-            .with("old one", "signs no more; what it signed goes on counting")
-            .done();
-        Ok(Report::new(document, human))
+    fn run(&self, context: &Context) -> Result<Report> {
+        let home = local_home(self.home.as_deref(), context)?;
+        let passphrase = self.key_passphrase_file.as_deref().map(secret_input::first_line).transpose()?;
+        let variable = |name: &str| context.environment.variable(name);
+        let renewed = context.wait(async {
+            let means = means(&variable, context);
+            Ok(local::renew_issuing_ca(&home, passphrase.as_ref(), &means).await?)
+        })?;
+        let view = RenewedView { issuer_id: renewed.to_string(), issuing: home.issuing() };
+        let text = format!(
+            "issuing CA {} signs from now on; what the old one signed goes on counting",
+            view.issuer_id
+        );
+        Report::text(text, &view)
     }
 }
 
-/// The local environment that is meant: the one that is named, the profile's, or the default.
-pub(super) fn local_home(context: &Context, named: Option<&std::path::Path>) -> Result<Home> {
-    if let Some(path) = named {
-        return Ok(Home::at(super::enroll::absolute(path)?));
+/// The folder of the local environment.
+pub(super) fn local_home(home: Option<&Path>, context: &Context) -> Result<Home> {
+    match home {
+        Some(home) => Ok(Home::at(home)),
+        None => Ok(Home::from_environment(&|name| context.environment.variable(name))?),
     }
-    if let Some(path) = context.connection()?.home {
-        return Ok(Home::at(path));
-    }
-    Ok(Home::from_environment(airunner_host::config::Environment::Local, &environment_variable)?)
+}
+
+/// What the local environment's files are read and written with.
+pub(super) fn means<'a>(variable: &'a dyn Fn(&str) -> Option<String>, context: &Context) -> Means<'a> {
+    Means { variable, clock: Arc::clone(&context.clock), random: Arc::clone(&context.random) }
 }

@@ -1,76 +1,22 @@
-//! `completion` and `man`: made of the same definition as the parser.
+//! `completion`: generated from the definition of the command line.
 
-use std::path::{Path, PathBuf};
+use clap::Args;
+use clap_complete::{Shell, generate};
 
-use airunner_core::Error;
-use airunner_host::files::{self, Access};
-use clap::{Args, Command, CommandFactory};
-use clap_complete::Shell;
-use clap_mangen::Man;
+use crate::{cli, failure::Result, report::Report};
 
-use super::Cli;
-use crate::{
-    Result,
-    context::Context,
-    report::{Human, Report},
-};
-
-/// Print a completion script for a shell.
-#[derive(Debug, Args)]
+/// Print the completion for a shell, as for bash: airunner-cli completion bash > ~/.local/share/bash-completion/completions/airunner-cli
+#[derive(Args, Debug)]
 pub(crate) struct CompletionArgs {
-    /// For which shell
-    #[arg(value_enum)]
+    /// Which shell
+    #[arg(value_enum, value_name = "SHELL")]
     shell: Shell,
 }
 
-/// Print or write the manual pages.
-#[derive(Debug, Args)]
-pub(crate) struct ManArgs {
-    /// Write a page for every command into this folder; without it, the main page is printed
-    #[arg(long, value_name = "DIR")]
-    output_dir: Option<PathBuf>,
-}
-
 impl CompletionArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
+    pub(crate) fn run(&self) -> Result<Report> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "airunner-cli", &mut script);
-        context.console().write(&script)?;
-        Ok(Report::nothing())
+        generate(self.shell, &mut cli::definition(), cli::NAME, &mut script);
+        Ok(Report::raw(String::from_utf8_lossy(&script)))
     }
-}
-
-impl ManArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        let mut command = Cli::command();
-        command.build();
-        let Some(folder) = self.output_dir else {
-            context.console().write(&page(&command)?)?;
-            return Ok(Report::nothing());
-        };
-        let made = std::fs::create_dir_all(&folder);
-        made.map_err(|error| {
-            Error::new(airunner_core::Label::File, format!("{}: {error}", folder.display()))
-        })?;
-        let mut written = Vec::new();
-        write_pages(&folder, &command, "airunner-cli", &mut written)?;
-        let text = written.join("\n");
-        Ok(Report::new(serde_json::json!({ "pages": written }), Human::Text(text)))
-    }
-}
-
-fn write_pages(folder: &Path, command: &Command, name: &str, written: &mut Vec<String>) -> Result<()> {
-    let path = folder.join(format!("{name}.1"));
-    files::write(&path, &page(command)?, Access::Public)?;
-    written.push(path.display().to_string());
-    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
-        write_pages(folder, inner, &format!("{name}-{}", inner.get_name()), written)?;
-    }
-    Ok(())
-}
-
-fn page(command: &Command) -> Result<Vec<u8>> {
-    let mut page = Vec::new();
-    Man::new(command.clone()).render(&mut page)?;
-    Ok(page)
 }

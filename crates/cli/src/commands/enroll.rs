@@ -1,193 +1,140 @@
-//! `enroll`: a first certificate, with an enrolment token.
+//! `enroll`: from an enrolment token to an identity, and a profile that uses it.
 
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 
-use airunner_client::{EnrollOptions, Enrolled, enroll};
-use airunner_core::{KeyAlgorithm, Label, Secret};
-use airunner_host::{environment_variable, files};
+use airunner_client::{Endpoint, EnrollOptions, Enrolled, IdentityFiles, enroll};
+use airunner_core::{Error, KeyAlgorithm, Label};
 use airunner_net::TlsProfile;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
+use super::certificate::KeyType;
 use crate::{
-    Result,
-    context::{Context, block_on},
-    failure::Failure,
-    profile::{self, Profile, Profiles},
-    prompt,
+    context::Context,
+    failure::{Failure, Result},
+    profile::{self, Profile},
     report::Report,
-    view::Fields,
+    secret_input,
 };
 
-/// The variable that holds the secret.
-const VARIABLE: &str = "AIRUNNER_ENROLL_TOKEN";
-
-/// Get a first certificate with an enrolment token: from AIRUNNER_ENROLL_TOKEN, a file, standard input, or a prompt.
-#[derive(Debug, Args)]
+/// Turn an enrolment token into an identity.
+///
+/// The token comes from an admin (`airunner-cli enrollment create`). It is read from --token-file, else from the variable
+/// AIRUNNER_ENROLL_TOKEN, else from a prompt; it is sent to nobody but the server whose root it names. The key is made
+/// here and never leaves this machine. After a crash or a lost answer, the same command finishes.
+#[derive(Args, Debug)]
 pub(crate) struct EnrollArgs {
-    /// The file that holds the token; - is standard input
+    /// A file that holds the token; - is standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Where the identity is put; by default ~/.local/share/airunner/identity
+    /// Where the identity is kept [default: $XDG_DATA_HOME/airunner/identity, else ~/.local/share/airunner/identity]
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
-    /// The type of the new key
+    /// Also write a profile of this name, with which commands work without connection options
+    #[arg(long, value_name = "NAME")]
+    save_profile: Option<String>,
+    /// The API listener's address for the profile, where it is not the one that the server names
+    #[arg(long, value_name = "ADDRESS", requires = "save_profile")]
+    server: Option<Endpoint>,
+    /// The key's type [default: p256, under the TLS profile p384 that]
     #[arg(long, value_enum, value_name = "TYPE")]
     key_type: Option<KeyType>,
-}
-
-/// A key's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KeyType {
-    /// ECDSA on P-256
-    P256,
-    /// ECDSA on P-384
-    P384,
-    /// ECDSA on P-521
-    P521,
-    /// Ed25519, where the environment accepts it
-    Ed25519,
-}
-
-impl From<KeyType> for KeyAlgorithm {
-    fn from(key_type: KeyType) -> Self {
-        match key_type {
-            KeyType::P256 => Self::EcdsaP256,
-            KeyType::P384 => Self::EcdsaP384,
-            KeyType::P521 => Self::EcdsaP521,
-            KeyType::Ed25519 => Self::Ed25519,
-        }
-    }
+    /// A file whose first line encrypts the key
+    #[arg(long, value_name = "FILE")]
+    key_passphrase_file: Option<PathBuf>,
+    /// What TLS is allowed: default or p384
+    #[arg(long, value_name = "PROFILE", default_value_t = TlsProfile::Default)]
+    tls_profile: TlsProfile,
 }
 
 #[derive(Serialize)]
-struct EnrollView {
+struct EnrolledView {
     principal_id: String,
     serial_number: String,
     expires_at: String,
     identity: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<String>,
 }
 
 impl EnrollArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        let folder = match &self.output_dir {
-            Some(folder) => absolute(folder)?,
-            None => default_folder()?,
-        };
-        let args = context.connection_args();
-        let mut options = EnrollOptions::new(self.secret()?, &folder);
-        options.profile = TlsProfile::Default;
-        if let Some(name) = args.tls_profile().or_else(|| set("AIRUNNER_TLS_PROFILE")) {
-            options.profile = name.parse()?;
-        }
-        options.key_algorithm = self.key_type.map(KeyAlgorithm::from);
-        options.passphrase = new_key_passphrase(context)?;
-        options.clock = context.clock();
-        let tls_profile = options.profile;
-        let enrolled = block_on(async { Ok(enroll(options).await?) })?;
-        let profile = self.keep_profile(context, &enrolled, &folder, tls_profile)?;
-        Ok(report(&enrolled, folder, profile))
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        let folder = self.folder(context)?;
+        let passphrase = self.key_passphrase_file.as_deref().map(secret_input::first_line).transpose()?;
+        let before = IdentityFiles::open(&folder, passphrase.clone()).and_then(|files| files.load()).ok();
+        let enrolled = context.wait(async {
+            let token = secret_input::enrollment(self.token_file.as_deref(), &context.environment).await?;
+            let mut options = EnrollOptions::new(token, &folder);
+            options.profile = self.tls_profile;
+            options.key_algorithm = self.key_type.map(KeyAlgorithm::from);
+            options.passphrase = passphrase;
+            options.clock = std::sync::Arc::clone(&context.clock);
+            Ok(enroll(options).await?)
+        })?;
+        let report = self.report(context, &enrolled)?;
+        Ok(match before.and_then(|before| before.certificate().common_name.clone()) {
+            Some(name) if name != enrolled.principal_id.as_str() => {
+                report.with_note(format!("{} was the identity of {name} before", folder.display()))
+            }
+            _ => report,
+        })
     }
 
-    fn secret(&self) -> Result<Secret> {
-        if let Some(path) = &self.token_file {
-            return prompt::secret_from(path);
-        }
-        if let Some(text) = set(VARIABLE) {
-            return Ok(Secret::new(text.trim().as_bytes().to_vec()));
-        }
-        let otherwise = format!("give --token-file FILE (- is standard input), or set {VARIABLE}");
-        prompt::secret("Enrolment token", &otherwise)
+    fn folder(&self, context: &Context) -> Result<PathBuf> {
+        let default = || {
+            let data = context.environment.folder("XDG_DATA_HOME", ".local/share");
+            data.map(|data| data.join("airunner/identity"))
+        };
+        let folder = self.output_dir.clone().or_else(default);
+        let folder = folder
+            .ok_or_else(|| Failure::Usage("there is no home: name a folder with --output-dir".to_owned()))?;
+        // A profile is used from any directory.
+        path::absolute(&folder).map_err(|error| {
+            Error::new(Label::File, format!("can't find {}: {error}", folder.display())).into()
+        })
     }
 
-    /// Writes the profile that was named, or, where there is none at all yet, one of the principal's name: it is then
-    /// this machine's only identity.
-    fn keep_profile(
-        &self,
-        context: &Context,
-        enrolled: &Enrolled,
-        folder: &std::path::Path,
-        tls_profile: TlsProfile,
-    ) -> Result<Option<String>> {
-        let path = match profile::path(&environment_variable) {
-            Ok(path) => path,
-            // A machine without a home has no profiles; flags and variables say all there.
-            Err(_) => return Ok(None),
-        };
-        let name = match &context.connection_args().profile {
-            Some(name) => name.clone(),
-            None if Profiles::load(&path)?.is_empty() => enrolled.principal_id.to_string(),
-            None => return Ok(None),
-        };
-        let server = Some(&enrolled.api_address).filter(|address| !address.is_empty());
-        let profile = Profile {
-            server: server.map(|address| format!("https://{address}")),
-            identity: Some(folder.to_owned()),
-            key_passphrase_file: context.connection_args().key_passphrase_file.clone(),
-            tls_profile: (tls_profile != TlsProfile::Default).then(|| tls_profile.to_string()),
-            ..Profile::default()
-        };
-        profile::write(&path, &name, profile)?;
-        Ok(Some(name))
-    }
-}
-
-/// The passphrase for a key that is made: only what was given for it, and none of a profile, which is another key's.
-pub(super) fn new_key_passphrase(context: &Context) -> Result<Option<Secret>> {
-    let file = context.connection_args().key_passphrase_file.clone();
-    let file = file.or_else(|| set("AIRUNNER_KEY_PASSPHRASE_FILE").map(PathBuf::from));
-    match file {
-        Some(path) => Ok(Some(files::read_passphrase(&path)?)),
-        None => Ok(set("AIRUNNER_KEY_PASSPHRASE").map(|text| Secret::new(text.into_bytes()))),
-    }
-}
-
-fn set(name: &str) -> Option<String> {
-    environment_variable(name).filter(|value| !value.is_empty())
-}
-
-fn default_folder() -> Result<PathBuf> {
-    let data = set("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let data = data.or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/share")));
-    let data =
-        data.ok_or_else(|| Failure::Usage("there is no home to put it into: give --output-dir".to_owned()))?;
-    Ok(data.join("airunner/identity"))
-}
-
-pub(super) fn absolute(path: &std::path::Path) -> Result<PathBuf> {
-    std::path::absolute(path)
-        .map_err(|error| Failure::new(Label::File, format!("{} can't be found: {error}", path.display())))
-}
-
-fn report(enrolled: &Enrolled, folder: PathBuf, profile: Option<String>) -> Report {
-    let server = Some(&enrolled.api_address).filter(|address| !address.is_empty());
-    let view = EnrollView {
-        principal_id: enrolled.principal_id.to_string(),
-        serial_number: enrolled.identity.serial().to_string(),
-        expires_at: enrolled.identity.not_after().to_string(),
-        identity: folder,
-        server: server.map(|address| format!("https://{address}")),
-        profile,
-    };
-    let next = match (&view.profile, &view.server) {
-        (Some(_), _) => "airunner-cli whoami".to_owned(),
-        (None, Some(server)) => {
-            format!("airunner-cli whoami --identity {} --server {server}", view.identity.display())
+    fn report(&self, context: &Context, enrolled: &Enrolled) -> Result<Report> {
+        let named = Some(enrolled.api_address.clone()).filter(|address| !address.is_empty());
+        let server = self.server.as_ref().map(|server| server.address().to_owned()).or(named);
+        let identity = enrolled.files.folder().to_owned();
+        let mut fields = vec![
+            ("principal", enrolled.principal_id.to_string()),
+            ("serial number", enrolled.identity.serial().to_string()),
+            ("expires", enrolled.identity.not_after().to_string()),
+            ("identity", identity.display().to_string()),
+            ("server", server.clone().unwrap_or_default()),
+        ];
+        let mut hint = format!(
+            "use it with --server {} --identity {}",
+            server.as_deref().unwrap_or("HOST:PORT"),
+            identity.display()
+        );
+        if let Some(name) = &self.save_profile {
+            let profile = Profile {
+                server: server.clone(),
+                identity: Some(identity.clone()),
+                tls_profile: Some(self.tls_profile)
+                    .filter(|tls| *tls != TlsProfile::Default)
+                    .map(|tls| tls.to_string()),
+                ..Profile::default()
+            };
+            let written = profile::write(&context.environment, name, &profile)?;
+            fields.push(("profile", format!("{name} in {}", written.path.display())));
+            hint = if written.is_default {
+                "commands use it now; try: airunner-cli whoami".to_owned()
+            } else {
+                format!("use it with --profile {name}")
+            };
         }
-        (None, None) => format!("airunner-cli whoami --identity {} --server URL", view.identity.display()),
-    };
-    let human = Fields::new()
-        .with("principal", &view.principal_id)
-        .with("certificate", &view.serial_number)
-        .with("expires", &view.expires_at)
-        .with("identity", view.identity.display().to_string())
-        .maybe("server", view.server.as_ref())
-        .maybe("profile", view.profile.as_ref())
-        .with("next", next)
-        .done();
-    Report::new(view, human)
+        let view = EnrolledView {
+            principal_id: enrolled.principal_id.to_string(),
+            serial_number: enrolled.identity.serial().to_string(),
+            expires_at: enrolled.identity.not_after().to_string(),
+            identity,
+            server,
+            profile: self.save_profile.clone(),
+        };
+        Ok(Report::record(fields, &view)?.with_hint(hint))
+    }
 }

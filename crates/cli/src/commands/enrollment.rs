@@ -1,22 +1,25 @@
-//! `enrollment`: enrolment tokens.
+//! `enrollment`: tokens for first certificates.
 
 use std::time::Duration;
 
-use airunner_proto::ca::v1 as pb;
+use airunner_core::EnrollmentTokenText;
+use airunner_proto::ca::v1::{
+    CreateEnrollmentTokenRequest, DeleteEnrollmentTokenRequest, ListEnrollmentTokensRequest,
+};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
-use super::paging::PageArgs;
+use super::{EnrollmentName, Paging, PrincipalName, present};
 use crate::{
-    Result,
     context::Context,
-    prompt,
-    report::{Human, Report},
-    value::{EnrollmentArg, PrincipalArg, duration, wire},
+    failure::Result,
+    report::{Report, Table},
+    values,
     view::enrollment::EnrollmentView,
 };
 
 /// Enrolment tokens.
-#[derive(Debug, Args)]
+#[derive(Args, Debug)]
 pub(crate) struct EnrollmentArgs {
     #[command(subcommand)]
     command: EnrollmentCommand,
@@ -24,47 +27,17 @@ pub(crate) struct EnrollmentArgs {
 
 #[derive(Debug, Subcommand)]
 enum EnrollmentCommand {
-    /// Make one for a principal; it is shown this once, and works once
+    /// Make a token for a principal; it is shown this once
     Create(CreateArgs),
-    /// List those that were made
+    /// List tokens, newest first
     List(ListArgs),
-    /// Take one back
+    /// Take a token back
     Delete(DeleteArgs),
 }
 
-#[derive(Debug, Args)]
-struct CreateArgs {
-    #[command(flatten)]
-    principal: PrincipalArg,
-    /// How long it works, 1m to 7d; 1h where it is not given
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    ttl: Option<Duration>,
-    /// What it is for
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    description: String,
-    /// host:port of the public listener, as the new machine reaches it; the server's own where it is not given
-    #[arg(long, value_name = "ADDRESS", default_value = "")]
-    address: String,
-}
-
-#[derive(Debug, Args)]
-struct ListArgs {
-    #[command(flatten)]
-    page: PageArgs,
-}
-
-#[derive(Debug, Args)]
-struct DeleteArgs {
-    #[command(flatten)]
-    enrollment: EnrollmentArg,
-    /// Don't ask
-    #[arg(long, short = 'y')]
-    yes: bool,
-}
-
 impl EnrollmentArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        match self.command {
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        match &self.command {
             EnrollmentCommand::Create(args) => args.run(context),
             EnrollmentCommand::List(args) => args.run(context),
             EnrollmentCommand::Delete(args) => args.run(context),
@@ -72,54 +45,94 @@ impl EnrollmentArgs {
     }
 }
 
+#[derive(Args, Debug)]
+struct CreateArgs {
+    #[command(flatten)]
+    name: PrincipalName,
+    /// How long it may be redeemed, 1m to 7d [default: 1h]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    ttl: Option<Duration>,
+    /// A word for people
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    description: String,
+    /// The public listener as the new machine reaches it, HOST:PORT [default: what the server is configured with]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    address: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CreatedView {
+    enrollment: EnrollmentView,
+    token: String,
+}
+
 impl CreateArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let request = pb::CreateEnrollmentTokenRequest {
-            principal_id: self.principal.get(),
-            ttl: self.ttl.map(wire),
-            description: self.description,
-            address: self.address,
+    fn run(&self, context: &Context) -> Result<Report> {
+        let request = CreateEnrollmentTokenRequest {
+            principal_id: self.name.get()?.to_string(),
+            ttl: self.ttl.map(values::wire),
+            description: self.description.clone(),
+            address: self.address.clone().unwrap_or_default(),
             request_id: String::new(),
         };
-        let answer = context.call(async |client| {
-            Ok(client.enrollments().create_enrollment_token(request).await?.into_inner())
-        })?;
-        let view = EnrollmentView::from(answer.enrollment.unwrap_or_default()).with_token(answer.token);
-        let human = view.fields();
-        Ok(Report::new(view, human))
+        let client = context.client()?;
+        let answer = context
+            .wait(async { Ok(client.enrollments().create_enrollment_token(request).await?.into_inner()) })?;
+        let view =
+            CreatedView { enrollment: present(answer.enrollment, "enrollment")?.into(), token: answer.token };
+        let hint = format!(
+            "for {}, until {}; there: airunner-cli enroll --save-profile NAME",
+            view.enrollment.principal_id,
+            view.enrollment.expires_at.as_deref().unwrap_or("it is used")
+        );
+        Ok(Report::text(view.token.clone(), &view)?.with_hint(hint))
     }
+}
+
+#[derive(Args, Debug)]
+struct ListArgs {
+    #[command(flatten)]
+    paging: Paging,
 }
 
 impl ListArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let listed = context.call(async |client| {
-            let fetch = |page_size, page_token| {
-                let mut enrollments = client.enrollments();
-                async move {
-                    let request = pb::ListEnrollmentTokensRequest { page_size, page_token };
-                    let answer = enrollments.list_enrollment_tokens(request).await?.into_inner();
-                    let page = answer.enrollments.into_iter().map(EnrollmentView::from).collect();
-                    Ok((page, answer.next_page_token))
-                }
-            };
-            self.page.collect(fetch).await
-        })?;
-        listed.note(context);
-        let now = context.now().to_string();
-        let rows = listed.items.iter().map(|enrollment: &EnrollmentView| enrollment.row(&now)).collect();
-        let human =
-            Human::Table { head: EnrollmentView::HEAD, rows, empty: "There are no enrolment tokens." };
-        Ok(Report::new(listed.document("enrollments"), human))
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let listed = context.wait(self.paging.collect(async |page_size, page_token| {
+            let request = ListEnrollmentTokensRequest { page_size, page_token };
+            let answer = client.enrollments().list_enrollment_tokens(request).await?.into_inner();
+            let views: Vec<_> = answer.enrollments.into_iter().map(EnrollmentView::from).collect();
+            Ok((views, answer.next_page_token))
+        }))?;
+        let mut table = Table::new(EnrollmentView::HEADERS, "there are no enrolment tokens");
+        listed.items.iter().for_each(|view| table.add(view.row()));
+        Ok(listed.note(Report::table(table, &listed.value("enrollments")?)?))
     }
 }
 
+#[derive(Args, Debug)]
+struct DeleteArgs {
+    #[command(flatten)]
+    name: EnrollmentName,
+}
+
+#[derive(Serialize)]
+struct DeletedView {
+    enrollment_id: String,
+    deleted: bool,
+}
+
 impl DeleteArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let enrollment_id = self.enrollment.get();
-        prompt::confirm(&format!("take the enrolment {enrollment_id} back"), self.yes)?;
-        let request = pb::DeleteEnrollmentTokenRequest { enrollment_id: enrollment_id.clone() };
-        context.call(async |client| Ok(client.enrollments().delete_enrollment_token(request).await?))?;
-        let document = serde_json::json!({ "enrollment_id": enrollment_id, "deleted": true });
-        Ok(Report::new(document, Human::Text(format!("{enrollment_id} deleted"))))
+    fn run(&self, context: &Context) -> Result<Report> {
+        let enrollment_id = self.name.get()?.to_string();
+        let request = DeleteEnrollmentTokenRequest { enrollment_id: enrollment_id.clone() };
+        let client = context.client()?;
+        context.wait(async { Ok(client.enrollments().delete_enrollment_token(request).await?) })?;
+        let text = format!("{enrollment_id} is deleted");
+        Report::text(text, &DeletedView { enrollment_id, deleted: true })
     }
+}
+
+fn address(text: &str) -> airunner_core::Result<String> {
+    EnrollmentTokenText::check_address(text).map(|()| text.to_owned())
 }

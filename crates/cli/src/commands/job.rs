@@ -1,30 +1,30 @@
-//! `job`: look up, stop, and list what runs. Submitting and following are in `job/`.
+//! `job`: submit, look up, follow, stop.
 
-mod follow;
+mod attach;
+mod logs;
 mod submit;
 
 use std::time::Duration;
 
-use airunner_core::{JobState, Label, PrincipalId, QueueName};
-use airunner_proto::{job::v1 as pb, principal::v1::WhoAmIRequest};
+use airunner_client::Client;
+use airunner_core::{JobState, PrincipalId, QueueName};
+use airunner_proto::{
+    job::v1::{self as pb, CancelJobRequest, GetJobRequest, ListJobsRequest},
+    principal::v1::WhoAmIRequest,
+};
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use super::paging::PageArgs;
+use super::{JobName, Listed, Paging, present};
 use crate::{
-    Result,
     context::Context,
-    failure::Failure,
-    report::{Human, Report},
-    value::{JobArg, duration, wire},
-    view::{
-        job::{ExitView, JobView, state_name, state_number},
-        text,
-    },
+    failure::Result,
+    report::{Format, Report, Table, visible},
+    values::{self, SignalNumber},
+    view::job::JobView,
 };
 
-/// Jobs; without a command: those of yours that run, one a line.
-#[derive(Debug, Args)]
+/// Jobs; without a command, those of yours that are running, one a line.
+#[derive(Args, Debug)]
 pub(crate) struct JobArgs {
     #[command(subcommand)]
     command: Option<JobCommand>,
@@ -32,85 +32,29 @@ pub(crate) struct JobArgs {
 
 #[derive(Debug, Subcommand)]
 enum JobCommand {
-    /// Add a job and print its id: submit [OPTIONS] -- COMMAND [ARGS]
-    Submit(Box<submit::SubmitArgs>),
+    /// Put a command into a queue and print the job's id
+    Submit(submit::SubmitArgs),
     /// List jobs, newest first
     List(ListArgs),
-    /// Show all there is to know of a job
-    Get(JobArg),
-    /// Print where a job is, in one word
+    /// Print a job's state, one word
     Status(StatusArgs),
-    /// Print what a job has printed
+    /// Write what a job printed, byte for byte: stdout to stdout, stderr to stderr
     #[command(visible_alias = "output")]
-    Logs(follow::LogsArgs),
-    /// Follow a job live; the exit code is the job's
+    Logs(logs::LogsArgs),
+    /// Follow a job to its end; the exit code is the job's
     #[command(visible_alias = "monitor")]
-    Attach(follow::AttachArgs),
-    /// Stop a job
+    Attach(attach::AttachArgs),
+    /// Stop a job: a signal, then after a grace period the whole process group is killed
     #[command(visible_alias = "terminate")]
     Stop(StopArgs),
 }
 
-#[derive(Debug, Args)]
-struct ListArgs {
-    /// Only those in this state
-    #[arg(long)]
-    state: Option<JobState>,
-    /// Only this principal's
-    #[arg(long, visible_alias = "account", value_name = "PRINCIPAL")]
-    owner: Option<PrincipalId>,
-    /// Only those of this queue
-    #[arg(long, value_name = "NAME")]
-    queue: Option<QueueName>,
-    #[command(flatten)]
-    page: PageArgs,
-}
-
-#[derive(Debug, Args)]
-struct StatusArgs {
-    #[command(flatten)]
-    job: JobArg,
-    /// What it has printed, too
-    #[arg(long)]
-    logs: bool,
-}
-
-#[derive(Debug, Args)]
-struct StopArgs {
-    #[command(flatten)]
-    job: JobArg,
-    /// The signal to send first, by name or number
-    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = signal)]
-    signal: i32,
-    /// How long to wait before everything of it is killed; 0 kills at once
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = grace)]
-    grace: Duration,
-}
-
-#[derive(Serialize)]
-struct StatusView {
-    job_id: String,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    process_id: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit: Option<ExitView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
 impl JobArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        match self.command {
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        match &self.command {
             None => running(context),
             Some(JobCommand::Submit(args)) => args.run(context),
             Some(JobCommand::List(args)) => args.run(context),
-            Some(JobCommand::Get(job)) => {
-                let request = pb::GetJobRequest { job_id: job.get() };
-                let answer =
-                    context.call(async |client| Ok(client.jobs().get_job(request).await?.into_inner()));
-                Ok(shown(answer?.job))
-            }
             Some(JobCommand::Status(args)) => args.run(context),
             Some(JobCommand::Logs(args)) => args.run(context),
             Some(JobCommand::Attach(args)) => args.run(context),
@@ -119,153 +63,150 @@ impl JobArgs {
     }
 }
 
-/// The caller's jobs that run, one a line: id and command.
+/// The caller's running jobs.
 fn running(context: &Context) -> Result<Report> {
-    let everything = PageArgs::everything();
-    let listed = context.call(async |client| {
-        let me = client.principals().who_am_i(WhoAmIRequest {}).await?.into_inner();
-        let owner = me.principal.unwrap_or_default().principal_id;
-        let fetch = |page_size, page_token| {
-            let state = state_number(JobState::Running);
-            let (owner, queue) = (owner.clone(), String::new());
-            let request = pb::ListJobsRequest { page_size, page_token, state, owner, queue };
-            page(client.jobs(), request)
-        };
-        everything.collect(fetch).await
+    let client = context.client()?;
+    let everything = Paging::all();
+    let listed = context.wait(async {
+        let owner = own_id(&client).await?;
+        let request =
+            ListJobsRequest { state: pb::JobState::Running as i32, owner, ..ListJobsRequest::default() };
+        list(&client, &everything, &request).await
     })?;
-    listed.note(context);
-    let lines = listed.items.iter().map(|job| format!("{}  {}\n", job.job_id, job.command_line())).collect();
-    Ok(Report::new(listed.document("jobs"), Human::Text(lines)))
+    let line = |view: &JobView| format!("{} {}\n", view.job_id, visible(&view.command_line()));
+    let text: String = listed.items.iter().map(line).collect();
+    let report = Report::text(text, &listed.value("jobs")?)?;
+    Ok(if listed.items.is_empty() { report.with_hint("none of your jobs is running") } else { report })
 }
 
-async fn page(
-    mut jobs: pb::job_service_client::JobServiceClient<airunner_client::Channel>,
-    request: pb::ListJobsRequest,
-) -> Result<(Vec<JobView>, String)> {
-    let answer = jobs.list_jobs(request).await?.into_inner();
-    Ok((answer.jobs.into_iter().map(JobView::from).collect(), answer.next_page_token))
+#[derive(Args, Debug)]
+struct ListArgs {
+    /// Only those in this state
+    #[arg(long, value_name = "STATE", value_parser = values::job_state())]
+    state: Option<JobState>,
+    /// Only those of this principal
+    #[arg(long, value_name = "ID")]
+    owner: Option<PrincipalId>,
+    /// Only your own
+    #[arg(long, conflicts_with = "owner")]
+    mine: bool,
+    /// Only those of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+    #[command(flatten)]
+    paging: Paging,
 }
 
 impl ListArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let listed = context.call(async |client| {
-            let fetch = |page_size, page_token| {
-                let request = pb::ListJobsRequest {
-                    page_size,
-                    page_token,
-                    state: self.state.map(state_number).unwrap_or_default(),
-                    owner: self.owner.as_ref().map(ToString::to_string).unwrap_or_default(),
-                    queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
-                };
-                page(client.jobs(), request)
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let listed = context.wait(async {
+            let owner = if self.mine { Some(own_id(&client).await?) } else { None };
+            let owner = owner.or_else(|| self.owner.as_ref().map(ToString::to_string));
+            let request = ListJobsRequest {
+                state: self.state.map_or(0, |state| wire_state(state) as i32),
+                owner: owner.unwrap_or_default(),
+                queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
+                ..ListJobsRequest::default()
             };
-            self.page.collect(fetch).await
+            list(&client, &self.paging, &request).await
         })?;
-        listed.note(context);
-        let rows = listed.items.iter().map(JobView::row).collect();
-        let human = Human::Table { head: JobView::HEAD, rows, empty: "There is no such job." };
-        Ok(Report::new(listed.document("jobs"), human))
+        let mut table = Table::new(JobView::HEADERS, "there are no such jobs");
+        listed.items.iter().for_each(|view| table.add(view.row()));
+        Ok(listed.note(Report::table(table, &listed.value("jobs")?)?))
     }
+}
+
+async fn list(client: &Client, paging: &Paging, request: &ListJobsRequest) -> Result<Listed<JobView>> {
+    let fetch = async |page_size, page_token| {
+        let request = ListJobsRequest { page_size, page_token, ..request.clone() };
+        let answer = client.jobs().list_jobs(request).await?.into_inner();
+        let views: Vec<_> = answer.jobs.into_iter().map(JobView::from).collect();
+        Ok((views, answer.next_page_token))
+    };
+    paging.collect(fetch).await
+}
+
+async fn own_id(client: &Client) -> Result<String> {
+    let answer = client.principals().who_am_i(WhoAmIRequest {}).await?.into_inner();
+    Ok(present(answer.principal, "principal")?.principal_id)
+}
+
+#[derive(Args, Debug)]
+struct StatusArgs {
+    #[command(flatten)]
+    name: JobName,
+    /// Then write what it printed so far
+    #[arg(long)]
+    logs: bool,
 }
 
 impl StatusArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let job_id = self.job.get();
-        let request = pb::GetJobStatusRequest { job_id: job_id.clone() };
-        let answer =
-            context.call(async |client| Ok(client.jobs().get_job_status(request).await?.into_inner()))?;
-        let view = StatusView {
-            job_id,
-            state: state_name(answer.state),
-            process_id: Some(answer.process_id).filter(|id| *id != 0),
-            exit: ExitView::of(answer.exit),
-            reason: text(answer.reason),
-        };
-        let word = view.state.to_owned();
-        if self.logs {
-            context.console().print(&Report::new(view, Human::Text(word)))?;
-            return follow::print_logs(context, &self.job.get());
-        }
-        Ok(Report::new(view, Human::Text(word)))
+    fn run(&self, context: &Context) -> Result<Report> {
+        let job_id = self.name.get()?.to_string();
+        let client = context.client()?;
+        context.wait(async {
+            let answer = client.jobs().get_job(GetJobRequest { job_id: job_id.clone() }).await?.into_inner();
+            let view = JobView::from(present(answer.job, "job")?);
+            if !self.logs {
+                return Report::text(view.state.clone(), &view);
+            }
+            if context.output.format == Format::Table {
+                context.output.write(format!("{}\n", view.state).as_bytes())?;
+                logs::write(&client, context.output, &job_id, None).await?;
+                return Ok(Report::nothing());
+            }
+            let output = logs::collect(&client, &job_id).await?;
+            Report::text(String::new(), &StatusWithLogs { job: view, output })
+        })
     }
+}
+
+#[derive(serde::Serialize)]
+struct StatusWithLogs {
+    #[serde(flatten)]
+    job: JobView,
+    output: logs::CollectedOutput,
+}
+
+#[derive(Args, Debug)]
+struct StopArgs {
+    #[command(flatten)]
+    name: JobName,
+    /// What is sent first, by name or number
+    #[arg(long, value_name = "SIGNAL", default_value = "TERM")]
+    signal: SignalNumber,
+    /// How long it may take to end before it is killed, at most 1h; 0 kills at once
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    grace: Duration,
 }
 
 impl StopArgs {
-    fn run(self, context: &Context) -> Result<Report> {
-        let request = pb::CancelJobRequest {
-            job_id: self.job.get(),
-            signal: self.signal,
-            grace: Some(wire(self.grace)),
+    fn run(&self, context: &Context) -> Result<Report> {
+        let request = CancelJobRequest {
+            job_id: self.name.get()?.to_string(),
+            signal: self.signal.0,
+            grace: Some(values::wire(self.grace)),
         };
-        let answer =
-            context.call(async |client| Ok(client.jobs().cancel_job(request).await?.into_inner()))?;
-        Ok(shown(answer.job))
+        let client = context.client()?;
+        let answer = context.wait(async { Ok(client.jobs().cancel_job(request).await?.into_inner()) })?;
+        let view = JobView::from(present(answer.job, "job")?);
+        let text = if view.state == "cancelled" {
+            format!("{} is cancelled", view.job_id)
+        } else {
+            format!("{} is told to stop ({})", view.job_id, self.signal)
+        };
+        Report::text(text, &view)
     }
 }
 
-fn shown(job: Option<pb::Job>) -> Report {
-    let view = JobView::from(job.unwrap_or_default());
-    let human = view.fields();
-    Report::new(view, human)
-}
-
-/// A duration; a bare 0 is one too.
-fn grace(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
-}
-
-/// A signal by its name, with or without SIG, or by its number.
-fn signal(text: &str) -> Result<i32, String> {
-    const NAMES: &[(&str, i32)] = &[
-        ("HUP", 1),
-        ("INT", 2),
-        ("QUIT", 3),
-        ("ABRT", 6),
-        ("KILL", 9),
-        ("USR1", 10),
-        ("USR2", 12),
-        ("ALRM", 14),
-        ("TERM", 15),
-        ("CONT", 18),
-        ("STOP", 19),
-        ("TSTP", 20),
-        ("WINCH", 28),
-    ];
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let number = upper.parse().ok().filter(|number| (1..=64).contains(number));
-    number.or_else(|| NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)).ok_or_else(
-        || {
-            let names: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
-            format!("there is no signal {text:?}: give a number from 1 to 64, or one of {}", names.join(", "))
-        },
-    )
-}
-
-/// An error of a job that ended by itself while it was watched.
-fn ended_badly(state: &str, reason: &str) -> Failure {
-    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    Failure::new(Label::JobEnded, format!("the job is {state}{because}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_have_names_and_numbers() {
-        for (text, number) in [("TERM", 15), ("sigkill", 9), ("SIGINT", 2), ("1", 1), ("64", 64)] {
-            assert_eq!(signal(text), Ok(number), "{text}");
-        }
-        for text in ["0", "65", "-1", "NOPE", ""] {
-            assert!(signal(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_grace_of_zero_needs_no_unit() {
-        assert_eq!(grace("0"), Ok(Duration::ZERO));
-        assert_eq!(grace("5s"), Ok(Duration::from_secs(5)));
-        assert!(grace("5").is_err());
+const fn wire_state(state: JobState) -> pb::JobState {
+    match state {
+        JobState::Scheduled => pb::JobState::Scheduled,
+        JobState::Running => pb::JobState::Running,
+        JobState::Completed => pb::JobState::Completed,
+        JobState::Failed => pb::JobState::Failed,
+        JobState::Cancelled => pb::JobState::Cancelled,
+        JobState::TimedOut => pb::JobState::TimedOut,
     }
 }

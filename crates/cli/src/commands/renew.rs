@@ -1,50 +1,45 @@
-//! `renew`: an identity's certificate, now.
+//! `renew`.
 
-use airunner_client::{Client, renew};
+use std::path::PathBuf;
+
+use airunner_client::{Client, IdentitySource, renew};
 use clap::Args;
 use serde::Serialize;
 
-use crate::{
-    Result,
-    context::{Context, block_on},
-    report::Report,
-    view::Fields,
-};
+use crate::{context::Context, failure::Result, report::Report};
 
-/// Renew an identity's certificate now.
-#[derive(Debug, Args)]
+/// Renew an identity now.
+///
+/// A new key and its certificate take the place of the old ones in the identity's folder (--identity, or that of the
+/// profile); whatever uses the folder takes them over. The old certificate still counts for an hour.
+#[derive(Args, Debug)]
 pub(crate) struct RenewArgs {}
 
 #[derive(Serialize)]
-struct RenewView {
+struct RenewedView {
     serial_number: String,
     expires_at: String,
-    folder: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: PathBuf,
     predecessor_retire_at: Option<String>,
 }
 
 impl RenewArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        let connection = context.connection()?;
-        let files = connection.identity_files()?;
-        let mut options = connection.options()?;
-        options.clock = context.clock();
-        options.random = context.random();
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        let files = context.connection()?.identity_files()?;
+        let mut options = context.client_options()?;
+        options.identity = Some(IdentitySource::Folder(files.clone()));
         let client = Client::new(options)?;
-        let renewed = block_on(async { Ok(renew(&files, &client).await?) })?;
-        let view = RenewView {
+        let renewed = context.wait(async { Ok(renew(&files, &client).await?) })?;
+        let view = RenewedView {
             serial_number: renewed.identity.serial().to_string(),
             expires_at: renewed.identity.not_after().to_string(),
-            folder: files.folder().display().to_string(),
+            identity: files.folder().to_owned(),
             predecessor_retire_at: renewed.predecessor_retire_at.map(|at| at.to_string()),
         };
-        let human = Fields::new()
-            .with("certificate", &view.serial_number)
-            .with("expires", &view.expires_at)
-            .maybe("old one until", view.predecessor_retire_at.as_ref())
-            .with("folder", &view.folder)
-            .done();
-        Ok(Report::new(view, human))
+        let mut text = format!("renewed: certificate {} until {}", view.serial_number, view.expires_at);
+        if let Some(at) = &view.predecessor_retire_at {
+            text.push_str(&format!("; the old one still counts until {at}"));
+        }
+        Report::text(text, &view)
     }
 }

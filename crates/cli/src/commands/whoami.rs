@@ -1,62 +1,57 @@
 //! `whoami`.
 
-use airunner_proto::principal::v1 as pb;
+use airunner_proto::principal::v1::WhoAmIRequest;
 use clap::Args;
 use serde::Serialize;
 
+use super::present;
 use crate::{
-    Result,
     context::Context,
+    failure::Result,
     report::Report,
-    view::{Fields, principal::PrincipalView, text, time},
+    view::{self, principal::PrincipalView},
 };
 
-/// Who the server takes you for.
-#[derive(Debug, Args)]
+/// Who you are to the server.
+#[derive(Args, Debug)]
 pub(crate) struct WhoamiArgs {}
 
 #[derive(Serialize)]
 struct WhoamiView {
-    #[serde(flatten)]
     principal: PrincipalView,
     permissions: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    serial_number: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    serial_number: String,
     expires_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate_hash: Option<String>,
+    fingerprint: String,
+    certificate_hash: String,
     spiffe_id: String,
 }
 
 impl WhoamiArgs {
-    pub(crate) fn run(self, context: &Context) -> Result<Report> {
-        let answer = context.call(async |client| {
-            Ok(client.principals().who_am_i(pb::WhoAmIRequest {}).await?.into_inner())
-        })?;
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let answer =
+            context.wait(async { Ok(client.principals().who_am_i(WhoAmIRequest {}).await?.into_inner()) })?;
         let view = WhoamiView {
-            principal: answer.principal.unwrap_or_default().into(),
+            principal: present(answer.principal, "principal")?.into(),
             permissions: answer.permissions,
-            serial_number: text(answer.serial_number),
-            expires_at: time(answer.expires_at.as_ref()),
-            fingerprint: text(answer.fingerprint),
-            certificate_hash: text(answer.certificate_hash),
+            serial_number: answer.serial_number,
+            expires_at: view::time(answer.expires_at.as_ref()),
+            fingerprint: answer.fingerprint,
+            certificate_hash: answer.certificate_hash,
             spiffe_id: answer.spiffe_id,
         };
-        let [principal, principal_type, status, roles] = view.principal.who();
-        let human = Fields::new()
-            .with("principal", principal)
-            .with("type", principal_type)
-            .with("status", status)
-            .with("roles", roles)
-            .list("permissions", &view.permissions)
-            .with("SPIFFE id", &view.spiffe_id)
-            .maybe("certificate", view.serial_number.as_ref())
-            .maybe("expires", view.expires_at.as_ref())
-            .maybe("SHA-256", view.fingerprint.as_ref())
-            .done();
-        Ok(Report::new(view, human))
+        let mut fields = view.principal.fields();
+        // Of oneself one wants to know what one is and may, not how the record came to be.
+        fields.retain(|(name, _)| ["id", "type", "status", "roles", "email"].contains(name));
+        fields.extend([
+            ("permissions", view.permissions.join(", ")),
+            ("SPIFFE id", view.spiffe_id.clone()),
+            ("serial number", view.serial_number.clone()),
+            ("expires", view.expires_at.clone().unwrap_or_default()),
+            ("fingerprint", view.fingerprint.clone()),
+            ("certificate hash", view.certificate_hash.clone()),
+        ]);
+        Report::record(fields, &view)
     }
 }

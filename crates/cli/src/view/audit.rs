@@ -1,67 +1,57 @@
-//! Entries of the audit log.
+//! How an entry of the audit log looks.
 
 use std::collections::BTreeMap;
 
 use airunner_proto::audit::v1 as pb;
 use serde::Serialize;
 
-use super::{pairs, text, time};
+use super::{pairs, precise_time, some};
 
-/// An entry.
-#[derive(Serialize)]
+/// Who did what to what.
+#[derive(Debug, Serialize)]
 pub(crate) struct AuditView {
     number: u64,
     at: Option<String>,
-    principal: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<String>,
     certificate: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     action: String,
-    target: String,
-    /// The label of the refusal; none where it was done.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
     refused: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
     detail: BTreeMap<String, String>,
+}
+
+impl AuditView {
+    /// One line, for people.
+    pub(crate) fn line(&self) -> String {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let refused = self.refused.as_ref().map(|label| format!("refused: {label}"));
+        let words = [
+            text(&self.at),
+            text(&self.principal),
+            self.action.clone(),
+            text(&self.target),
+            refused.unwrap_or_else(|| "done".to_owned()),
+            pairs(&self.detail),
+        ];
+        words.join("  ").trim_end().to_owned()
+    }
 }
 
 impl From<pb::AuditEntry> for AuditView {
     fn from(entry: pb::AuditEntry) -> Self {
         Self {
             number: entry.number,
-            at: time(entry.at.as_ref()),
-            principal: entry.principal,
-            certificate: text(entry.certificate),
-            address: text(entry.address),
+            at: precise_time(entry.at.as_ref()),
+            principal: some(&entry.principal),
+            certificate: some(&entry.certificate),
+            address: some(&entry.address),
             action: entry.action,
-            target: entry.target,
-            refused: text(entry.refused),
-            request_id: text(entry.request_id),
+            target: some(&entry.target),
+            refused: some(&entry.refused),
+            request_id: some(&entry.request_id),
             detail: entry.detail.into_iter().collect(),
         }
-    }
-}
-
-impl AuditView {
-    /// The head of a table of entries.
-    pub(crate) const HEAD: &'static [&'static str] =
-        &["at", "principal", "action", "target", "result", "detail"];
-
-    pub(crate) fn row(&self) -> Vec<String> {
-        vec![
-            self.at.clone().unwrap_or_default(),
-            self.principal.clone(),
-            self.action.clone(),
-            self.target.clone(),
-            self.refused.clone().unwrap_or_else(|| "done".to_owned()),
-            pairs(&self.detail).join(" "),
-        ]
-    }
-
-    /// The entry as one line.
-    pub(crate) fn line(&self) -> String {
-        self.row().join("  ").trim_end().to_owned()
     }
 }

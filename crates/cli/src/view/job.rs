@@ -1,60 +1,48 @@
-//! Jobs.
+//! How a job, its end and its events look.
 
 use std::collections::BTreeMap;
 
-use airunner_core::JobState;
-use airunner_proto::job::v1::{self as pb, exit::How};
+use airunner_proto::job::v1::{self as pb, JobState, OutputStream, exit::How, job_event::Kind};
+use data_encoding::BASE64;
 use serde::Serialize;
 
-use super::{Fields, duration, pairs, text, time};
-use crate::report::Human;
+use super::{cell, duration, precise_time, some, time, word};
 
 /// A job.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct JobView {
     pub(crate) job_id: String,
-    pub(crate) state: &'static str,
+    pub(crate) state: String,
     queue: String,
-    pub(crate) command: String,
-    pub(crate) args: Vec<String>,
+    command: String,
+    args: Vec<String>,
     environment_names: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     working_dir: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     repository: Option<RepositoryView>,
     owner: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<String>,
-    attempt: u32,
     max_attempts: u32,
     retry_on_exit: bool,
     unique: bool,
     stdin: bool,
     labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: u32,
     holder: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     lease_deadline: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     process_id: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<ExitView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     cancelling: bool,
     created_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     visible_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     started_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct RepositoryView {
     url: String,
-    revision: String,
+    revision: Option<String>,
 }
 
 /// How a process ended.
@@ -68,153 +56,165 @@ pub(crate) enum ExitView {
 }
 
 impl ExitView {
+    /// How a process ended; none where the message does not say.
     pub(crate) fn of(exit: Option<pb::Exit>) -> Option<Self> {
-        exit.and_then(|exit| exit.how).map(|how| match how {
-            How::Code(code) => Self::Code(code),
-            How::Signal(signal) => Self::Signal(signal),
-        })
+        match exit?.how? {
+            How::Code(code) => Some(Self::Code(code)),
+            How::Signal(signal) => Some(Self::Signal(signal)),
+        }
     }
 
-    /// What a shell would say: the code, or 128 and the signal.
+    /// What a shell would have as the code: 128 + n for signal n.
     pub(crate) fn shell_code(self) -> u8 {
         match self {
-            Self::Code(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
-            Self::Signal(signal) => u8::try_from(128 + (signal & 0x7f)).unwrap_or(u8::MAX),
+            Self::Code(code) => u8::try_from(code & 0xff).unwrap_or(255),
+            Self::Signal(signal) => u8::try_from(signal.clamp(1, 127)).unwrap_or(127).saturating_add(128),
         }
     }
 }
 
-impl std::fmt::Display for ExitView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "code {code}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-        }
+/// The name of a job's state.
+pub(crate) fn job_state(number: i32) -> String {
+    word(number, JobState::as_str_name, "JOB_STATE_")
+}
+
+impl JobView {
+    /// The headers of [`JobView::row`].
+    pub(crate) const HEADERS: &[&str] = &["ID", "STATE", "QUEUE", "OWNER", "CREATED", "COMMAND"];
+
+    /// A row of a list.
+    pub(crate) fn row(&self) -> [String; 6] {
+        let (id, state, queue) = (self.job_id.clone(), self.state.clone(), self.queue.clone());
+        [id, state, queue, self.owner.clone(), cell(self.created_at.as_ref()), self.command_line()]
     }
+
+    /// Command and arguments as a shell would take them.
+    pub(crate) fn command_line(&self) -> String {
+        let words = [&self.command].into_iter().chain(&self.args).map(|word| quoted(word));
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 impl From<pb::Job> for JobView {
     fn from(job: pb::Job) -> Self {
+        let repository = job
+            .repository
+            .map(|repository| RepositoryView { revision: some(&repository.revision), url: repository.url });
         Self {
-            state: state_name(job.state),
-            repository: job
-                .repository
-                .map(|repository| RepositoryView { url: repository.url, revision: repository.revision }),
-            timeout: duration(job.timeout),
-            labels: job.labels.into_iter().collect(),
-            holder: text(job.holder),
-            lease_deadline: time(job.lease_deadline.as_ref()),
-            process_id: Some(job.process_id).filter(|id| *id != 0),
-            exit: ExitView::of(job.exit),
-            reason: text(job.reason),
-            created_at: time(job.created_at.as_ref()),
-            visible_at: time(job.visible_at.as_ref()).filter(|_| job.created_at != job.visible_at),
-            started_at: time(job.started_at.as_ref()),
-            finished_at: time(job.finished_at.as_ref()),
-            working_dir: text(job.working_dir),
             job_id: job.job_id,
+            state: job_state(job.state),
             queue: job.queue,
             command: job.command,
             args: job.args,
             environment_names: job.environment_names,
+            working_dir: some(&job.working_dir),
+            repository,
             owner: job.owner,
-            attempt: job.attempt,
+            timeout: duration(job.timeout.as_ref()),
             max_attempts: job.max_attempts,
             retry_on_exit: job.retry_on_exit,
             unique: job.unique,
             stdin: job.stdin,
+            labels: job.labels.into_iter().collect(),
+            attempt: job.attempt,
+            holder: some(&job.holder),
+            lease_deadline: time(job.lease_deadline.as_ref()),
+            process_id: (job.process_id > 0).then_some(job.process_id),
+            exit: ExitView::of(job.exit),
+            reason: some(&job.reason),
             cancelling: job.cancelling,
+            created_at: time(job.created_at.as_ref()),
+            visible_at: time(job.visible_at.as_ref()),
+            started_at: time(job.started_at.as_ref()),
+            finished_at: time(job.finished_at.as_ref()),
         }
     }
 }
 
-impl JobView {
-    /// The head of a table of jobs.
-    pub(crate) const HEAD: &'static [&'static str] =
-        &["job", "state", "owner", "queue", "attempt", "created", "command"];
+/// An event, for programs.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventView {
+    sequence: u64,
+    at: Option<String>,
+    #[serde(flatten)]
+    kind: EventKind,
+}
 
-    pub(crate) fn row(&self) -> Vec<String> {
-        vec![
-            self.job_id.clone(),
-            self.state_and_exit(),
-            self.owner.clone(),
-            self.queue.clone(),
-            format!("{}/{}", self.attempt, self.max_attempts),
-            self.created_at.clone().unwrap_or_default(),
-            self.command_line(),
-        ]
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum EventKind {
+    Started {
+        process_id: u32,
+    },
+    /// The bytes in base64, since they need not be text.
+    Output {
+        stream: String,
+        data: String,
+    },
+    Note {
+        message: String,
+    },
+    AttemptEnded {
+        outcome: String,
+        exit: Option<ExitView>,
+        reason: Option<String>,
+        last: bool,
+    },
+    Gap {
+        lost_until: u64,
+    },
+    Unknown,
+}
+
+impl From<pb::JobEvent> for EventView {
+    fn from(event: pb::JobEvent) -> Self {
+        let kind = match event.kind {
+            Some(Kind::Started(started)) => EventKind::Started { process_id: started.process_id },
+            Some(Kind::Output(output)) => EventKind::Output {
+                stream: word(output.stream, OutputStream::as_str_name, "OUTPUT_STREAM_"),
+                data: BASE64.encode(&output.data),
+            },
+            Some(Kind::Note(note)) => EventKind::Note { message: note.message },
+            Some(Kind::AttemptEnded(ended)) => EventKind::AttemptEnded {
+                outcome: ended.outcome,
+                exit: ExitView::of(ended.exit),
+                reason: some(&ended.reason),
+                last: ended.last,
+            },
+            Some(Kind::Gap(gap)) => EventKind::Gap { lost_until: gap.lost_until },
+            None => EventKind::Unknown,
+        };
+        Self { sequence: event.sequence, at: precise_time(event.at.as_ref()), kind }
     }
+}
 
-    pub(crate) fn fields(&self) -> Human {
-        let repository = self.repository.as_ref().map(|repository| match repository.revision.as_str() {
-            "" => repository.url.clone(),
-            revision => format!("{}#{revision}", repository.url),
-        });
-        Fields::new()
-            .with("job", &self.job_id)
-            .with("state", self.state_and_exit())
-            .maybe("reason", self.reason.as_ref())
-            .with("command", self.command_line())
-            .maybe("repository", repository.as_ref())
-            .maybe("working dir", self.working_dir.as_ref())
-            .list("environment", &self.environment_names)
-            .with("owner", &self.owner)
-            .with("queue", &self.queue)
-            .with("attempt", format!("{} of {}", self.attempt, self.max_attempts))
-            .maybe("time-out", self.timeout.as_ref())
-            .list("labels", &pairs(&self.labels))
-            .maybe("held by", self.holder.as_ref())
-            .maybe("lease until", self.lease_deadline.as_ref())
-            .maybe("process", self.process_id.as_ref())
-            .maybe("created", self.created_at.as_ref())
-            .maybe("not before", self.visible_at.as_ref())
-            .maybe("started", self.started_at.as_ref())
-            .maybe("finished", self.finished_at.as_ref())
-            .done()
-    }
+/// The end of a job, for programs.
+#[derive(Debug, Serialize)]
+pub(crate) struct EndedView {
+    kind: &'static str,
+    pub(crate) state: String,
+    pub(crate) exit: Option<ExitView>,
+    pub(crate) reason: Option<String>,
+}
 
-    /// The command with its arguments, as a shell would take them.
-    pub(crate) fn command_line(&self) -> String {
-        let words = std::iter::once(&self.command).chain(&self.args);
-        words.map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-    }
-
-    fn state_and_exit(&self) -> String {
-        match self.exit {
-            Some(exit) if exit != ExitView::Code(0) => format!("{} ({exit})", self.state),
-            _ if self.cancelling && self.state == JobState::Running.as_str() => {
-                format!("{} (stopping)", self.state)
-            }
-            _ => self.state.to_owned(),
+impl From<pb::JobEnded> for EndedView {
+    fn from(ended: pb::JobEnded) -> Self {
+        Self {
+            kind: "ended",
+            state: job_state(ended.state),
+            exit: ExitView::of(ended.exit),
+            reason: some(&ended.reason),
         }
     }
-}
-
-/// A state's name.
-pub(crate) fn state_name(number: i32) -> &'static str {
-    let same = |state: &&JobState| state_number(**state) == number;
-    JobState::ALL.iter().find(same).map_or("unknown", |state| state.as_str())
-}
-
-/// The number of a state.
-pub(crate) fn state_number(state: JobState) -> i32 {
-    match state {
-        JobState::Scheduled => pb::JobState::Scheduled,
-        JobState::Running => pb::JobState::Running,
-        JobState::Completed => pb::JobState::Completed,
-        JobState::Failed => pb::JobState::Failed,
-        JobState::Cancelled => pb::JobState::Cancelled,
-        JobState::TimedOut => pb::JobState::TimedOut,
-    }
-    .into()
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
@@ -222,26 +222,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_s_end_is_told_as_shells_do() {
-        assert_eq!(ExitView::Code(3).shell_code(), 3);
-        assert_eq!(ExitView::Signal(9).shell_code(), 137);
-        assert_eq!(ExitView::Code(-1).shell_code(), 255);
-    }
-
-    #[test]
-    fn a_command_line_can_be_pasted_into_a_shell() {
-        for (word, text) in
-            [("ls", "ls"), ("", "''"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("$x", "'$x'")]
-        {
-            assert_eq!(quoted(word), text);
+    fn an_exit_is_what_a_shell_makes_of_it() {
+        for (exit, code) in [
+            (ExitView::Code(0), 0),
+            (ExitView::Code(7), 7),
+            (ExitView::Code(255), 255),
+            (ExitView::Signal(9), 137),
+            (ExitView::Signal(15), 143),
+        ] {
+            assert_eq!(exit.shell_code(), code, "{exit:?}");
         }
     }
 
     #[test]
-    fn states_have_one_word() {
-        for state in JobState::ALL {
-            assert_eq!(state_name(state_number(*state)), state.as_str());
-            assert!(!state.as_str().contains(' '));
-        }
+    fn a_command_line_can_be_pasted() {
+        let job = pb::Job {
+            command: "sh".to_owned(),
+            args: ["-c", "echo it's", ""].map(str::to_owned).to_vec(),
+            ..pb::Job::default()
+        };
+        assert_eq!(JobView::from(job).command_line(), r"sh -c 'echo it'\''s' ''");
+    }
+
+    #[test]
+    fn an_event_is_flat_and_names_its_kind() {
+        let output = pb::Output { stream: 2, data: vec![0xff].into() };
+        let event = pb::JobEvent { sequence: 7, at: None, kind: Some(Kind::Output(output)) };
+        assert_eq!(
+            serde_json::to_string(&EventView::from(event)).unwrap(),
+            r#"{"sequence":7,"at":null,"kind":"output","stream":"stderr","data":"/w=="}"#
+        );
     }
 }

@@ -358,3 +358,213 @@ fn joined(pems: &[&str]) -> String {
     let texts = pems.iter().map(|pem| pem.trim_end()).filter(|pem| !pem.is_empty());
     texts.flat_map(|pem| [pem, "\n"]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use airunner_core::PrincipalType;
+    use airunner_net::system::SystemClock;
+    use airunner_testkit::{TestCa, TestLeaf};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A folder, and a CA whose leaves come into it.
+    struct Bed {
+        folder: TempDir,
+        ca: TestCa,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), ca: TestCa::new() }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn files(&self) -> IdentityFiles {
+            IdentityFiles::at(self.folder.path(), None)
+        }
+
+        fn leaf(&self) -> TestLeaf {
+            self.ca.client(PrincipalType::Worker, "w")
+        }
+
+        async fn install(&self, files: &IdentityFiles, leaf: &TestLeaf) -> Result<LoadedIdentity> {
+            let (chain, roots) = (leaf.chain_pem(), self.ca.root_pem());
+            let issued =
+                Issued { key: leaf.key(), certificate_pem: &chain, chain_pem: "", roots_pem: &roots };
+            files.install(&files.lock(&SystemClock).await?, &issued)
+        }
+
+        /// The four files in the folder itself, as bootstrap makes them.
+        fn bootstrap(&self, leaf: &TestLeaf) {
+            let roots = self.ca.root_pem();
+            let contents = [leaf.key_pem(), leaf.chain_pem(), roots.clone(), leaf.chain_pem() + &roots];
+            for (name, content) in NAMES.iter().zip(contents) {
+                disk::write(&self.path(name), content.as_bytes(), 0o600).unwrap();
+            }
+        }
+
+        fn generations(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.path(GENERATIONS)).unwrap();
+            let mut names: Vec<String> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+
+        fn pending(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.folder.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.starts_with(PENDING)).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_identity_that_was_installed_is_read_back_whole() {
+        let bed = Bed::new();
+        let leaf = bed.leaf();
+        let installed = bed.install(&bed.files(), &leaf).await.unwrap();
+        let read = IdentityFiles::open(bed.folder.path(), None).unwrap().load().unwrap();
+        assert_eq!(read.serial(), leaf.certificate().serial());
+        assert_eq!((read.chain(), read.roots()), (installed.chain(), installed.roots()));
+        assert_eq!(read.roots(), [bed.ca.root().der()]);
+        let mode = fs::metadata(bed.path("current/key.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let bundle = fs::read(bed.path("current/bundle.pem")).unwrap();
+        let of_bundle = LoadedIdentity::from_bundle(&bundle, leaf.key_pem().as_bytes(), None).unwrap();
+        assert_eq!((of_bundle.chain(), of_bundle.roots()), (read.chain(), read.roots()));
+    }
+
+    #[tokio::test]
+    async fn the_last_two_generations_stay() {
+        let bed = Bed::new();
+        let mut serials = Vec::new();
+        for _ in 0..4 {
+            let leaf = bed.leaf();
+            bed.install(&bed.files(), &leaf).await.unwrap();
+            serials.push(leaf.certificate().serial().to_string());
+        }
+        assert_eq!(bed.generations(), serials[2..]);
+    }
+
+    #[tokio::test]
+    async fn a_crash_at_any_point_leaves_the_old_identity_or_the_new_and_doing_it_again_finishes() {
+        for step in [Step::Adopted, Step::Written, Step::Switched, Step::Cleared] {
+            for direct in [false, true] {
+                let bed = Bed::new();
+                let (old, new) = (bed.leaf(), bed.leaf());
+                if direct {
+                    bed.bootstrap(&old);
+                } else {
+                    bed.install(&bed.files(), &old).await.unwrap();
+                }
+                let lock = bed.files().lock(&SystemClock).await.unwrap();
+                let pending = PendingKey::Renewal(old.certificate().serial());
+                bed.files().pending_key(&lock, pending, KeyAlgorithm::EcdsaP256).unwrap();
+                drop(lock);
+
+                let crashing = IdentityFiles { crash_at: Some(step), ..bed.files() };
+                bed.install(&crashing, &new).await.unwrap_err();
+                let found = bed.files().load().unwrap().serial();
+                let switched = matches!(step, Step::Switched | Step::Cleared);
+                let expected = if switched { &new } else { &old };
+                assert_eq!(found, expected.certificate().serial(), "{step:?}");
+                assert_eq!(bed.pending().is_empty(), step == Step::Cleared, "{step:?}");
+
+                bed.install(&bed.files(), &new).await.unwrap();
+                assert_eq!(bed.files().load().unwrap().serial(), new.certificate().serial());
+                let both = [old.certificate().serial().to_string(), new.certificate().serial().to_string()];
+                assert_eq!(bed.generations(), both, "{step:?}");
+                assert!(bed.pending().is_empty());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_half_written_is_written_anew() {
+        let bed = Bed::new();
+        let leaf = bed.leaf();
+        let draft = bed.path(&format!("{GENERATIONS}/.{}.draft", leaf.certificate().serial()));
+        fs::create_dir_all(&draft).unwrap();
+        fs::write(draft.join(KEY), "half a k").unwrap();
+        fs::write(bed.path(".current.draft"), "").unwrap();
+        bed.install(&bed.files(), &leaf).await.unwrap();
+        assert_eq!(bed.files().load().unwrap().serial(), leaf.certificate().serial());
+        assert!(!draft.exists());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_key_is_the_same_until_its_certificate_has_come() {
+        let bed = Bed::new();
+        let files = IdentityFiles::at(bed.folder.path(), Some(Secret::new(b"open".to_vec())));
+        let lock = files.lock(&SystemClock).await.unwrap();
+        let one = PendingKey::Enrollment(EnrollmentId::from_bytes([1; 16]));
+        let first = files.pending_key(&lock, one, KeyAlgorithm::EcdsaP256).unwrap();
+        let again = files.pending_key(&lock, one, KeyAlgorithm::EcdsaP384).unwrap();
+        assert_eq!(first.public_key(), again.public_key());
+        let other = PendingKey::Enrollment(EnrollmentId::from_bytes([2; 16]));
+        let another = files.pending_key(&lock, other, KeyAlgorithm::EcdsaP256).unwrap();
+        assert_ne!(first.public_key(), another.public_key());
+        let text = fs::read_to_string(bed.path(&one.file_name())).unwrap();
+        assert!(text.contains("ENCRYPTED PRIVATE KEY"), "{text}");
+        let error = bed.files().pending_key(&lock, one, KeyAlgorithm::EcdsaP256).unwrap_err();
+        assert!(error.message().contains("use its passphrase"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_others_may_read_is_refused_with_the_remedy() {
+        let bed = Bed::new();
+        bed.install(&bed.files(), &bed.leaf()).await.unwrap();
+        let key = fs::canonicalize(bed.path("current/key.pem")).unwrap();
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o640)).unwrap();
+        let error = bed.files().load().unwrap_err();
+        assert!(error.message().contains("chmod 600"), "{error}");
+        assert!(error.message().contains("(mode 640)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn files_that_stand_directly_are_adopted_and_then_follow() {
+        let bed = Bed::new();
+        let (old, new) = (bed.leaf(), bed.leaf());
+        bed.bootstrap(&old);
+        let before = bed.files().version().unwrap();
+        bed.install(&bed.files(), &new).await.unwrap();
+        assert_ne!(bed.files().version().unwrap(), before);
+        assert_eq!(fs::read_to_string(bed.path(KEY)).unwrap(), new.key_pem());
+        assert_eq!(
+            fs::read_to_string(bed.path("identity").join(old.certificate().serial().to_string()).join(KEY))
+                .unwrap(),
+            old.key_pem()
+        );
+        // Bootstrap puts new files in the place of the links: they count.
+        let forced = bed.leaf();
+        bed.bootstrap(&forced);
+        assert_eq!(bed.files().load().unwrap().serial(), forced.certificate().serial());
+    }
+
+    #[test]
+    fn an_empty_folder_says_what_to_do() {
+        let bed = Bed::new();
+        let error = IdentityFiles::open(bed.folder.path(), None).unwrap_err();
+        assert!(error.message().contains("enrol"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn of_two_that_lock_one_waits_for_the_other() {
+        let bed = Bed::new();
+        let held = bed.files().lock(&SystemClock).await.unwrap();
+        let (files, clock) = (bed.files(), std::sync::Arc::new(airunner_testkit::clock::FakeClock::new()));
+        let waiting = clock.clone();
+        let second = tokio::spawn(async move { files.lock(&*waiting).await.map(drop) });
+        clock.wait_for_sleepers(1).await;
+        assert!(!second.is_finished());
+        drop(held);
+        clock.advance(LOCK_PAUSE);
+        second.await.unwrap().unwrap();
+    }
+}

@@ -1,3 +1,13 @@
 //! What a whole server does, from outside.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod calls;
 mod denial;
+mod jobs;
+mod lifecycle;
+mod matrix;
+mod output;
+mod servers;
+mod tls;
+mod worker;

@@ -131,11 +131,10 @@ async fn publish_one(
 fn from(from: Option<pb::stream_events_request::From>) -> Result<WatchFrom> {
     use pb::stream_events_request::From;
     Ok(match from {
-        None => WatchFrom::After(Sequence::default()),
         Some(From::AfterSequence(sequence)) => WatchFrom::After(Sequence::from_u64(sequence)),
         Some(From::Since(at)) => WatchFrom::Since(convert::from_time("since", &at)?),
         Some(From::Now(true)) => WatchFrom::Now,
-        Some(From::Now(false)) => WatchFrom::After(Sequence::default()),
+        None | Some(From::Now(false)) => WatchFrom::After(Sequence::default()),
     })
 }
 

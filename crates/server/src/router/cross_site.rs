@@ -32,7 +32,7 @@ impl OwnNames {
     /// `cross-site`.
     pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<()> {
         self.check_origin(request.headers())?;
-        let authority = request.uri().authority().map(|authority| authority.as_str());
+        let authority = request.uri().authority().map(http::uri::Authority::as_str);
         let host =
             authority.or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
         // HTTP/1.1 without Host never gets here; with neither there is no name that could be another's.

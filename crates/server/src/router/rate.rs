@@ -1,9 +1,10 @@
 //! Token buckets per address and per principal.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use airunner_app::authn::Caller;
 use airunner_core::{Error, Label, PrincipalId, Result};
+use airunner_host::config::Rate;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::Door;
@@ -12,13 +13,11 @@ use super::Door;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// Requests a second from an address on the API listener.
-    pub api_per_address: Option<NonZeroU32>,
+    pub api_per_address: Option<Rate>,
     /// Requests a second from an address on the public listener.
-    pub public_per_address: Option<NonZeroU32>,
+    pub public_per_address: Option<Rate>,
     /// Requests a second of a principal.
-    pub per_principal: Option<NonZeroU32>,
-    /// Requests that may come at once; where none is said, twice the rate.
-    pub burst: Option<NonZeroU32>,
+    pub per_principal: Option<Rate>,
     /// Whether loopback addresses are not counted.
     pub spare_loopback: bool,
 }
@@ -34,9 +33,7 @@ pub struct Rates {
 impl Rates {
     /// Full buckets.
     pub fn new(limits: RateLimits) -> Self {
-        let quota = |rate: NonZeroU32| {
-            Quota::per_second(rate).allow_burst(limits.burst.unwrap_or(rate.saturating_mul(TWO)))
-        };
+        let quota = |rate: Rate| Quota::per_second(rate.per_second).allow_burst(rate.burst);
         Self {
             api: limits.api_per_address.map(|rate| RateLimiter::keyed(quota(rate))),
             public: limits.public_per_address.map(|rate| RateLimiter::keyed(quota(rate))),
@@ -80,8 +77,6 @@ impl Rates {
         }
     }
 }
-
-const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 fn take<K: Clone + Eq + std::hash::Hash>(
     limiter: &DefaultKeyedRateLimiter<K>,

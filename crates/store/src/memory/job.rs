@@ -46,7 +46,7 @@ impl JobRows for State {
         let waits =
             |job: &&Job| job.state == JobState::Scheduled && job.queue == *queue && job.visible_at <= now;
         let mut waiting: Vec<_> = self.live().filter(waits).collect();
-        waiting.sort_by_key(|job| (job.visible_at, job.id));
+        waiting.sort_by_key(|job| job.visible_at);
         Ok(waiting.into_iter().take(limit as usize).cloned().collect())
     }
 

@@ -99,7 +99,7 @@ impl OutputStore for SegmentOutput {
         let _permit = self.appending.acquire().await.map_err(Error::internal)?;
         let (dir, limits, chunks) = (self.job_dir(job_id), self.limits, chunks.to_vec());
         let append = move || {
-            let current = tail.take().filter(|tail| tail.is_current(attempt));
+            let current = tail.take().filter(|tail| tail.is_current(attempt, limits));
             let mut found = current.map_or_else(|| Tail::find(&dir, attempt), Ok)?;
             found.append(&dir, &chunks, limits)?;
             // A tail after a failure is not trusted: it is found anew.

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        for bytes in [&b""[..], b"\0\xff binary \n", &[7; MAX_CHUNK]] {
+        for bytes in [&b""[..], b"\0\xff binary \n", &vec![7; MAX_CHUNK]] {
             let mut record = Vec::new();
             write(&chunk(bytes), &mut record);
             assert_eq!(read(&record), Some(chunk(bytes)));

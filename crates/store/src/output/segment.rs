@@ -177,10 +177,15 @@ impl Tail {
         Ok(Self { attempt, last, open })
     }
 
-    /// Whether it is the attempt's tail still: another server may have appended since.
-    pub(super) fn is_current(&self, attempt: u32) -> bool {
+    /// Whether it is the attempt's tail still: another server may have appended since, to this segment or, where this
+    /// one is full, to a newer one.
+    pub(super) fn is_current(&self, attempt: u32, limits: Limits) -> bool {
         let as_left = |open: &Open| {
-            open.file.metadata().is_ok_and(|metadata| metadata.len() == open.len && metadata.nlink() > 0)
+            open.len < limits.segment
+                && open
+                    .file
+                    .metadata()
+                    .is_ok_and(|metadata| metadata.len() == open.len && metadata.nlink() > 0)
         };
         self.attempt == attempt && self.open.as_ref().is_some_and(as_left)
     }

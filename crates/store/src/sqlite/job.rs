@@ -170,7 +170,7 @@ impl JobRows for SqliteRows<'_> {
             "SELECT ",
             columns!(),
             " FROM jobs INDEXED BY jobs_waiting WHERE state = 'scheduled' AND queue = ?1 \
-             AND visible_at <= ?2 ORDER BY visible_at, job_id LIMIT ?3"
+             AND visible_at <= ?2 ORDER BY visible_at, number LIMIT ?3"
         );
         self.all(sql, params![queue.as_str(), now.as_millis(), limit], job)
     }

@@ -191,29 +191,33 @@ impl SqliteEngine {
         Ok(engine)
     }
 
-    fn stop(&self) {
+    /// Stops reading before writing: the last connection to go takes the log into the file, if it is the writer's.
+    fn close(&self) {
+        self.stop_reading();
+        join(&self.reading);
         self.writes.close();
-        self.reads.close();
-        self.feed.close();
+        join(&self.writing);
     }
 
-    fn close(&self) {
-        self.stop();
-        // The writer's connection goes last: the last one to go takes the log into the file.
-        for threads in [&self.reading, &self.writing] {
-            let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
-            for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("a thread of the store panicked");
-                }
-            }
-        }
+    fn stop_reading(&self) {
+        self.reads.close();
+        self.feed.close();
     }
 }
 
 impl Drop for SqliteEngine {
     fn drop(&mut self) {
-        self.stop();
+        self.stop_reading();
+        self.writes.close();
+    }
+}
+
+fn join(threads: &Mutex<Vec<JoinHandle<()>>>) {
+    let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the store panicked");
+        }
     }
 }
 

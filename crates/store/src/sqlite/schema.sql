@@ -238,7 +238,7 @@ CREATE TABLE jobs (
     alike        BLOB NOT NULL,  -- of owner, command and arguments
     spec         TEXT NOT NULL   -- JSON: what was asked for, which never changes
 ) STRICT;
-CREATE INDEX jobs_waiting ON jobs (queue, visible_at, job_id) WHERE state = 'scheduled';
+CREATE INDEX jobs_waiting ON jobs (queue, visible_at) WHERE state = 'scheduled';
 CREATE INDEX jobs_deadline ON jobs (deadline) WHERE state = 'running';
 CREATE INDEX jobs_holder ON jobs (holder) WHERE state = 'running';
 CREATE INDEX jobs_alike ON jobs (alike, is_unique) WHERE finished_at IS NULL;

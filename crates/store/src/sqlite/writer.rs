@@ -79,7 +79,7 @@ pub(super) fn serve(connection: &Connection, queue: &Queue<Box<dyn Intent>>, fee
     loop {
         let mut group: Vec<_> = queue.pop_all().into();
         if group.is_empty() {
-            return;
+            break;
         }
         let committed = commit(connection, &mut group, feed);
         if let Err(failure) = &committed {
@@ -89,6 +89,11 @@ pub(super) fn serve(connection: &Connection, queue: &Queue<Box<dyn Intent>>, fee
         for intent in group {
             intent.answer(committed.as_ref().err());
         }
+    }
+    // Readers may have the file open still; then their going takes nothing into it.
+    let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+    if let Err(error) = connection.query_row(sql, [], |_| Ok(())) {
+        tracing::debug!(%error, "the log was left to the next start");
     }
 }
 

@@ -16,9 +16,13 @@ pub mod audit;
 pub mod certificate;
 pub mod change;
 pub mod enrollment;
+pub mod event;
 pub mod issuance;
 pub mod issuer;
+pub mod job;
 pub mod keyring;
+pub mod lease;
+pub mod output;
 pub mod principal;
 pub mod renewal;
 pub mod server;
@@ -180,6 +184,67 @@ macro_rules! store_conformance {
                     housekeeping_is_one_servers_until_its_time_is_over,
                     who_leaves_gives_housekeeping_up,
                     of_many_that_want_housekeeping_one_gets_it;
+                job:
+                    what_is_enqueued_is_read_back,
+                    jobs_are_enqueued_all_or_none,
+                    only_an_active_owner_enqueues,
+                    a_repeated_request_enqueues_once,
+                    a_unique_job_has_no_like_while_it_lives,
+                    of_many_unique_jobs_one_is_enqueued,
+                    leases_go_to_the_oldest_in_order_of_the_queues,
+                    a_lease_says_who_and_until_when,
+                    only_an_active_worker_gets_a_lease,
+                    of_many_workers_each_job_goes_to_one,
+                    the_next_visible_job_is_known,
+                    a_waiting_job_is_stopped_at_once,
+                    a_running_job_is_asked_to_stop,
+                    a_job_that_waits_for_another_attempt_is_stopped_too,
+                    lists_run_from_the_newest_and_are_cut_by_the_filter,
+                    pages_lose_nothing_while_others_enqueue,
+                    jobs_are_counted_by_state,
+                    standard_input_is_kept_in_order,
+                    standard_input_has_a_limit,
+                    what_has_ended_takes_no_input;
+                lease:
+                    a_completed_job_says_how_it_ended,
+                    a_lease_ends_once,
+                    only_the_holder_of_this_lease_completes_it_in_time,
+                    a_batch_is_judged_one_by_one,
+                    a_late_completion_harms_nothing,
+                    what_failed_is_tried_again_until_its_attempts_are_used_up,
+                    an_exit_is_tried_again_where_the_job_asks_for_it,
+                    what_is_handed_back_costs_no_attempt,
+                    a_time_out_ends_the_job,
+                    a_lease_is_extended_by_its_holder,
+                    what_has_run_out_is_not_extended,
+                    an_extension_tells_of_a_request_to_stop,
+                    a_lease_that_ran_out_is_taken_back_two_seconds_later,
+                    leases_are_taken_back_by_whoever_keeps_house_now,
+                    leases_are_taken_back_a_bounded_number_at_a_time,
+                    the_last_attempt_that_runs_out_fails_the_job,
+                    a_denied_holder_loses_every_lease,
+                    completing_and_taking_back_never_both_win,
+                    controls_are_read_in_one_call;
+                event:
+                    what_is_published_is_read_back_in_order,
+                    what_is_there_already_is_dropped,
+                    the_start_is_told_to_the_job,
+                    only_the_holder_publishes_and_only_in_time,
+                    a_worker_publishes_of_its_attempt_and_does_not_end_it,
+                    attempts_follow_one_another,
+                    jobs_do_not_share_events;
+                output:
+                    no_byte_is_changed,
+                    reading_goes_on_where_it_was,
+                    a_reader_follows_a_writer,
+                    what_is_kept_already_is_dropped,
+                    attempts_follow_one_another,
+                    a_job_without_output_has_none,
+                    jobs_do_not_share_output,
+                    appends_to_one_job_do_not_mix,
+                    the_oldest_goes_when_there_is_too_much,
+                    large_batches_are_kept_whole,
+                    what_no_worker_sends_is_refused;
             }
         }
     };
@@ -214,9 +279,13 @@ mod tests {
             include_str!("certificate.rs"),
             include_str!("change.rs"),
             include_str!("enrollment.rs"),
+            include_str!("event.rs"),
             include_str!("issuance.rs"),
             include_str!("issuer.rs"),
+            include_str!("job.rs"),
             include_str!("keyring.rs"),
+            include_str!("lease.rs"),
+            include_str!("output.rs"),
             include_str!("principal.rs"),
             include_str!("renewal.rs"),
             include_str!("server.rs"),

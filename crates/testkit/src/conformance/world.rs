@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use airunner_core::{
-    Certificate, Change, ChangeBatch, ChangeKind, Issued, Label, Page, PageRequest, Principal,
-    PrincipalStatus, PrincipalType, Result, SecureRandom, StatusChange, Stores, Timestamp,
+    AttemptOutcome, Cancellation, Certificate, Change, ChangeBatch, ChangeKind, Completion, Issued, Job,
+    JobFilter, JobId, JobState, Label, LeaseRequest, Page, PageRequest, Principal, PrincipalStatus,
+    PrincipalType, Result, SecureRandom, StatusChange, Stores, Timestamp,
 };
 
 use crate::{clock::FakeClock, random::SeededRandom, records};
@@ -110,10 +111,92 @@ impl World {
         }
     }
 
+    /// A waiting job of `alice`.
+    pub(super) fn job(&self) -> Job {
+        records::job("alice", NOW, self.random())
+    }
+
+    /// A job that `holder` holds until 300 s after [`NOW`].
+    pub(super) async fn running(&self, holder: &str) -> Job {
+        self.running_with(self.job(), holder).await
+    }
+
+    /// This job, held by `holder` until 300 s after [`NOW`].
+    pub(super) async fn running_with(&self, job: Job, holder: &str) -> Job {
+        self.have("alice").await;
+        let id = job.id;
+        let audit = records::audit("job.enqueue", "x", NOW);
+        self.stores.jobs.enqueue_jobs(vec![job], None, audit).await.unwrap();
+        let leased = self.lease(holder, 1).await.remove(0);
+        assert_eq!(leased.id, id, "another job was waiting");
+        leased
+    }
+
+    /// Leases jobs of the default queue to `holder`, who is made a worker if need be.
+    pub(super) async fn lease(&self, holder: &str, max: u32) -> Vec<Job> {
+        self.have(holder).await;
+        self.ask(holder, max).await
+    }
+
+    /// Leases jobs of the default queue to `holder`, which must exist.
+    pub(super) async fn ask(&self, holder: &str, max: u32) -> Vec<Job> {
+        self.stores.jobs.lease_jobs(&request(holder, max, 0)).await.unwrap()
+    }
+
+    /// Leases one job at `seconds` after [`NOW`].
+    pub(super) async fn lease_at(&self, holder: &str, seconds: u64) -> Vec<Job> {
+        self.stores.jobs.lease_jobs(&request(holder, 1, seconds)).await.unwrap()
+    }
+
+    /// Ends the lease of `job` 10 s after [`NOW`], or right after it began where it began later.
+    pub(super) async fn complete(&self, holder: &str, job: &Job, outcome: AttemptOutcome) -> Result<Job> {
+        let deadline = job.lease.as_ref().map_or(after(300), |lease| lease.deadline);
+        let now = deadline.minus(Duration::from_secs(290));
+        let completion = Completion { job_id: job.id, attempt: job.attempt, outcome };
+        let results = self.stores.jobs.complete_jobs(&records::id(holder), &[completion], now).await?;
+        results.into_iter().next().unwrap()
+    }
+
+    pub(super) async fn cancel(&self, id: &JobId, cancellation: Cancellation) -> Result<Job> {
+        let audit = records::audit("job.cancel", &id.to_string(), NOW);
+        self.stores.jobs.cancel_job(id, cancellation, audit).await
+    }
+
+    /// Stops every waiting job.
+    pub(super) async fn drain(&self) {
+        let filter = JobFilter { state: Some(JobState::Scheduled), ..JobFilter::default() };
+        for job in every_page(100, |page| async {
+            let page = page;
+            self.stores.jobs.list_jobs(&filter, &page).await
+        })
+        .await
+        {
+            let cancellation = Cancellation { at: NOW, signal: 15, grace: Duration::ZERO, by: String::new() };
+            self.cancel(&job.id, cancellation).await.unwrap();
+        }
+    }
+
+    /// Makes the worker if there is none.
+    async fn have(&self, id: &str) {
+        if self.stores.principals.get_principal(&records::id(id)).await.unwrap().is_none() {
+            self.worker(id).await;
+        }
+    }
+
     /// How many audit entries there are of `action`.
     pub(super) async fn audited(&self, action: &str) -> usize {
         let records = self.stores.audit.tail(1_000).await.unwrap();
         records.iter().filter(|record| record.entry.action == action).count()
+    }
+}
+
+fn request(holder: &str, max: u32, seconds: u64) -> LeaseRequest {
+    LeaseRequest {
+        queues: vec![records::queue("default")],
+        holder: records::id(holder),
+        max,
+        now: after(seconds),
+        deadline: after(seconds + 300),
     }
 }
 

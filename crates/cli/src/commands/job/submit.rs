@@ -1,61 +1,67 @@
 //! `job submit`.
 
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
-use airunner_core::QueueName;
-use airunner_proto::job::v1 as pb;
+use airunner_client::{Backoff, Client};
+use airunner_core::{Error, Label, QueueName};
+use airunner_proto::job::v1::{EnqueueJobsRequest, JobSpec, Repository, WriteJobInputRequest};
 use clap::Args;
+use data_encoding::HEXLOWER;
 use serde::Serialize;
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
-    Result,
-    context::Context,
-    failure::Failure,
-    report::{Human, Report},
-    value::{Pair, duration, wire},
+    commands::present,
+    context::{Context, Environment},
+    failure::{Failure, Result},
+    report::{Format, Report},
+    values::{self, Pair, Variable},
 };
 
-/// Add a job and print its id.
-#[derive(Debug, Args)]
+/// Bytes of standard input in one call at most.
+const PIECE: usize = 64 * 1024;
+
+/// Put a command into a queue and print the job's id.
+///
+/// The command is a program with its arguments, never a shell line: for one, submit `sh -c LINE`. Follow the job with
+/// `airunner-cli job attach ID`.
+#[derive(Args, Debug)]
 pub(super) struct SubmitArgs {
-    /// The queue that it waits in
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    queue: QueueName,
-    /// A git repository that it runs in, with a commit, a branch or a tag after #
-    #[arg(long, value_name = "URL[#REVISION]")]
+    /// A git repository that the worker clones first, and runs the command in; after #, a commit, branch or tag
+    #[arg(long, value_name = "URL[#REV]")]
     repo: Option<String>,
-    /// How long it may run
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// Where it waits [default: default]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+    /// How long it may run, as 30m
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     timeout: Option<Duration>,
-    /// A variable of its environment; without a value, it is taken from this one. May be given several times
-    #[arg(long = "env", short = 'e', value_name = "NAME[=VALUE]")]
-    environment: Vec<String>,
-    /// Where it runs, relative to its workspace
-    #[arg(long, value_name = "DIR", default_value = "")]
-    working_dir: String,
+    /// A variable of its environment; without =VALUE, with the value that it has here. May be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<Variable>,
     /// Refuse it while one of yours with the same command and arguments waits or runs
     #[arg(long)]
     unique: bool,
-    /// A label; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<Pair>,
-    /// Attempts, 1 to 100; 3 where it is not given
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
-    max_attempts: u32,
-    /// An exit code other than 0 is an attempt that failed
+    /// A label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Pair>,
+    /// How often it is tried when a worker is lost, 1 to 100 [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_attempts: Option<u32>,
+    /// Take an exit code other than 0 for a failed attempt, and try again
     #[arg(long)]
     retry_on_exit: bool,
     /// Wait this long before it may be taken
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     delay: Option<Duration>,
-    /// Connect its standard input, for `job attach --stdin`
+    /// Send it what comes on standard input here
     #[arg(long)]
     stdin: bool,
-    /// A retry with the same id and content gets the same job
-    #[arg(long, value_name = "ID", default_value = "")]
-    request_id: String,
-    /// The program and its arguments; never a shell line
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    /// Where it runs, relative to its workspace
+    #[arg(long, value_name = "DIR")]
+    working_dir: Option<String>,
+    /// The program and its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     command: Vec<String>,
 }
 
@@ -65,51 +71,102 @@ struct SubmittedView {
 }
 
 impl SubmitArgs {
-    pub(super) fn run(self, context: &Context) -> Result<Report> {
-        let request =
-            pb::EnqueueJobsRequest { request_id: self.request_id.clone(), jobs: vec![self.into_spec()?] };
-        let answer =
-            context.call(async |client| Ok(client.jobs().enqueue_jobs(request).await?.into_inner()))?;
-        let job_id = answer.job_ids.into_iter().next().unwrap_or_default();
-        let human = Human::Text(job_id.clone());
-        Ok(Report::new(SubmittedView { job_id }, human))
+    pub(super) fn run(&self, context: &Context) -> Result<Report> {
+        let request = EnqueueJobsRequest {
+            jobs: vec![self.spec(&context.environment)?],
+            request_id: HEXLOWER.encode(&context.random.array::<16>()),
+        };
+        let client = context.client()?;
+        context.wait(async {
+            let answer = client.jobs().enqueue_jobs(request).await?.into_inner();
+            let view = SubmittedView { job_id: present(answer.job_ids.into_iter().next(), "job id")? };
+            let report = Report::text(view.job_id.clone(), &view)?;
+            if !self.stdin {
+                let hint = format!("follow it with: airunner-cli job attach {}", view.job_id);
+                return Ok(report.with_hint(hint));
+            }
+            // Whoever feeds it may want to know its id before the input ends.
+            match context.output.format {
+                Format::Table => context.output.write(format!("{}\n", view.job_id).as_bytes())?,
+                _ => context.output.item("", &view)?,
+            }
+            feed(&client, &view.job_id).await?;
+            Ok(Report::nothing())
+        })
     }
 
-    fn into_spec(self) -> Result<pb::JobSpec> {
-        let mut words = self.command.into_iter();
-        let environment = self.environment.iter().map(|entry| variable(entry));
-        Ok(pb::JobSpec {
-            queue: self.queue.to_string(),
-            command: words.next().unwrap_or_default(),
-            args: words.collect(),
-            environment: environment.collect::<Result<_>>()?,
-            working_dir: self.working_dir,
-            repository: self.repo.map(|repo| repository(&repo)),
-            timeout: self.timeout.map(wire),
-            max_attempts: self.max_attempts,
+    fn spec(&self, environment: &Environment) -> Result<JobSpec> {
+        let Some((command, args)) = self.command.split_first() else {
+            return Err(Failure::Usage("there is no command".to_owned()));
+        };
+        let variable = |variable: &Variable| {
+            let value = variable.value.clone().or_else(|| environment.variable(&variable.name));
+            let value = value.ok_or_else(|| Failure::Usage(format!("{} is not set here", variable.name)))?;
+            Ok((variable.name.clone(), value))
+        };
+        Ok(JobSpec {
+            queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
+            command: command.clone(),
+            args: args.to_vec(),
+            environment: self.env.iter().map(variable).collect::<Result<_>>()?,
+            working_dir: self.working_dir.clone().unwrap_or_default(),
+            repository: self.repo.as_deref().map(repository),
+            timeout: self.timeout.map(values::wire),
+            max_attempts: self.max_attempts.unwrap_or_default(),
             retry_on_exit: self.retry_on_exit,
             unique: self.unique,
-            labels: self.labels.into_iter().map(|Pair(key, value)| (key, value)).collect(),
-            delay: self.delay.map(wire),
+            labels: self.label.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+            delay: self.delay.map(values::wire),
             stdin: self.stdin,
         })
     }
 }
 
-/// What follows the last # is the revision.
-fn repository(text: &str) -> pb::Repository {
-    let (url, revision) = text.rsplit_once('#').unwrap_or((text, ""));
-    pb::Repository { url: url.to_owned(), revision: revision.to_owned() }
+fn repository(text: &str) -> Repository {
+    let (url, revision) = text.split_once('#').unwrap_or((text, ""));
+    Repository { url: url.to_owned(), revision: revision.to_owned() }
 }
 
-/// `NAME=VALUE`, or a name whose value stands in our own environment: so a secret need not stand in an argument.
-fn variable(entry: &str) -> Result<(String, String)> {
-    if let Some((name, value)) = entry.split_once('=') {
-        return Ok((name.to_owned(), value.to_owned()));
+/// Sends standard input to the job, piece by piece. Where as much waits as a job may have, it waits for the worker.
+async fn feed(client: &Client, job_id: &str) -> Result<()> {
+    let (sender, mut pieces) = mpsc::channel::<std::io::Result<Vec<u8>>>(4);
+    let reading = spawn_blocking(move || {
+        let mut input = std::io::stdin().lock();
+        loop {
+            let mut piece = vec![0; PIECE];
+            let read = input.read(&mut piece).map(|count| {
+                piece.truncate(count);
+                piece
+            });
+            let is_last = !matches!(&read, Ok(piece) if !piece.is_empty());
+            if sender.blocking_send(read).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    let unreadable = |error| Error::new(Label::File, format!("standard input can't be read: {error}"));
+    while let Some(piece) = pieces.recv().await {
+        let data = piece.map_err(unreadable)?;
+        let end = data.is_empty();
+        write(client, WriteJobInputRequest { job_id: job_id.to_owned(), data, end }).await?;
     }
-    match airunner_host::environment_variable(entry) {
-        Some(value) => Ok((entry.to_owned(), value)),
-        None => Err(Failure::Usage(format!("--env {entry}: it is not set here; write {entry}=VALUE"))),
+    reading.await.map_err(Error::internal)?;
+    Ok(())
+}
+
+async fn write(client: &Client, request: WriteJobInputRequest) -> Result<()> {
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match client.jobs().write_job_input(request.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(status) => airunner_client::Error::from(status),
+        };
+        // Any other failure may have left the piece there, and twice is worse than not at all.
+        if !error.is(Label::LimitReached) {
+            return Err(error.into());
+        }
+        let pause = backoff.next(&**client.random()).max(error.retry_after().unwrap_or_default());
+        client.clock().sleep(pause).await;
     }
 }
 
@@ -118,21 +175,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_may_name_a_revision() {
-        for (text, url, revision) in [
-            ("https://a/b.git", "https://a/b.git", ""),
-            ("https://a/b.git#main", "https://a/b.git", "main"),
-            ("file:///a#b/c#0123", "file:///a#b/c", "0123"),
-        ] {
-            let repository = repository(text);
-            assert_eq!((repository.url.as_str(), repository.revision.as_str()), (url, revision));
-        }
-    }
-
-    #[test]
-    fn a_variable_without_a_value_is_ours() {
-        assert_eq!(variable("A=b=c").unwrap(), ("A".into(), "b=c".into()));
-        assert_eq!(variable("PATH").unwrap().1, std::env::var("PATH").unwrap());
-        assert_eq!(variable("AIRUNNER_NOT_SET_ANYWHERE").unwrap_err().exit_code(), 2);
+    fn a_repository_is_cut_at_its_revision() {
+        let found = repository("https://example.com/a.git#v1.0");
+        assert_eq!((found.url.as_str(), found.revision.as_str()), ("https://example.com/a.git", "v1.0"));
+        assert_eq!(repository("https://example.com/a.git").revision, "");
     }
 }

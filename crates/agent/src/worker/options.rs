@@ -1,0 +1,253 @@
+//! What a worker is told, and whether this machine allows it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use airunner_core::{Error, Label, QueueName, Result};
+use airunner_exec::RunAs;
+use rustix::fs::{FlockOperation, flock};
+use tokio::task::spawn_blocking;
+
+/// Whom jobs run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobUser {
+    /// A user of this machine by name or number, optionally with a group (`nobody`, `build:docker`, `1000:1000`). Only a
+    /// worker that runs as root can.
+    Named(String),
+    /// Whoever the worker is: every job can then read the worker's key and speak in its name.
+    Same,
+}
+
+/// How long a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// Until it is told to stop.
+    UntilShutdown,
+    /// For one job.
+    Once,
+}
+
+/// What a worker is told. [`WorkerOptions::new`] fills in what is usual.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// The queues that it waits on, in order of preference; none is `default`. At most 16.
+    pub queues: Vec<QueueName>,
+    /// Jobs at a time, 1 to 64.
+    pub concurrency: u32,
+    /// How long a lease lasts, 10 s to 1 h; it is extended at a third.
+    pub visibility: Duration,
+    /// Where workspaces and marks are kept; a directory for this worker alone. Whoever jobs run as must be able to pass
+    /// through to it.
+    pub state_dir: PathBuf,
+    /// Whom jobs run as.
+    pub user: JobUser,
+    /// What repositories may be fetched by: of `https`, `ssh`, `git`, `file`.
+    pub git_protocols: Vec<String>,
+    /// The PATH of jobs that set none, and git's.
+    pub path: String,
+    /// How long jobs may go on once it is told to stop.
+    pub drain: Duration,
+    /// How long it runs.
+    pub run: Run,
+}
+
+impl WorkerOptions {
+    /// The usual worker: one job at a time of the queue `default`, as `nobody`, over https and ssh.
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            queues: Vec::new(),
+            concurrency: 1,
+            visibility: Duration::from_mins(5),
+            state_dir: state_dir.into(),
+            user: JobUser::Named("nobody".to_owned()),
+            git_protocols: vec!["https".to_owned(), "ssh".to_owned()],
+            path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+            drain: Duration::from_secs(30),
+            run: Run::UntilShutdown,
+        }
+    }
+
+    /// Checks what is asked for, takes possession of the state directory, and clears what a predecessor left in it.
+    pub(super) async fn prepare(&self) -> Result<Site> {
+        if !(1..=64).contains(&self.concurrency) {
+            return Err(refuse("worker.concurrency", "a worker runs 1 to 64 jobs at a time"));
+        }
+        let options = self.clone();
+        let prepared = spawn_blocking(move || Site::prepare(&options)).await;
+        let site = prepared.map_err(Error::internal)??;
+        let swept = airunner_exec::sweep(&site.marks).await.map_err(|error| in_file(&error))?;
+        for id in &swept.killed {
+            tracing::warn!(job = %id, "killed what a predecessor that was killed had left running");
+        }
+        for id in &swept.survived {
+            tracing::error!(job = %id, "can't kill what a predecessor left running");
+        }
+        Ok(site)
+    }
+}
+
+/// What a worker has of its machine.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// Where workspaces are made.
+    pub(super) work: PathBuf,
+    /// Where running jobs are marked.
+    pub(super) marks: PathBuf,
+    /// Whom jobs run as; none is the worker's own user.
+    pub(super) user: Option<RunAs>,
+    /// Held while the worker runs.
+    _lock: File,
+}
+
+impl Site {
+    fn prepare(options: &WorkerOptions) -> Result<Self> {
+        let user = job_user(&options.user)?;
+        let state = std::path::absolute(&options.state_dir).map_err(failed("find", &options.state_dir))?;
+        // Those who run jobs pass through, and can't look around.
+        make_directory(&state, 0o711)?;
+        let lock = take_possession(&state)?;
+        let (work, marks) = (state.join("work"), state.join("marks"));
+        match fs::remove_dir_all(&work) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("clear", &work)(error));
+            }
+            _ => make_directory(&work, 0o711)?,
+        }
+        make_directory(&marks, 0o700)?;
+        if let Some(user) = user {
+            check_way(&work, user)?;
+        }
+        Ok(Self { work, marks, user, _lock: lock })
+    }
+}
+
+fn job_user(wanted: &JobUser) -> Result<Option<RunAs>> {
+    let is_root = rustix::process::geteuid().is_root();
+    match wanted {
+        JobUser::Same => Ok(None),
+        JobUser::Named(_) if !is_root => Err(refuse(
+            "worker.same_user",
+            "this worker is not root, so its jobs would run as its own user, and could read its key and speak in its \
+             name: set same_user = true if that is meant, or run it as root with run_as",
+        )),
+        JobUser::Named(name) => {
+            let user = airunner_exec::resolve_user(name)
+                .map_err(|error| refuse("worker.run_as", &error.to_string()))?;
+            if user.uid == 0 {
+                return Err(refuse(
+                    "worker.run_as",
+                    "jobs that run as root can read every key: name another user, or say same_user = true if that is \
+                     meant",
+                ));
+            }
+            Ok(Some(user))
+        }
+    }
+}
+
+/// Two workers over one directory would kill each other's jobs.
+fn take_possession(state: &Path) -> Result<File> {
+    let path = state.join(".lock");
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = opened.map_err(failed("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(refuse(
+            "worker.state_dir",
+            &format!("another worker uses {}: give each a directory of its own", state.display()),
+        )),
+        Err(error) => Err(failed("lock", &path)(error.into())),
+    }
+}
+
+/// Whoever jobs run as must reach their workspaces.
+fn check_way(work: &Path, user: RunAs) -> Result<()> {
+    for place in work.ancestors() {
+        let metadata = fs::metadata(place).map_err(failed("look at", place))?;
+        let shift = match (metadata.uid() == user.uid, metadata.gid() == user.gid) {
+            (true, _) => 6,
+            (false, true) => 3,
+            (false, false) => 0,
+        };
+        if metadata.mode() >> shift & 1 == 0 {
+            return Err(refuse(
+                "worker.state_dir",
+                &format!(
+                    "jobs run as {user} and can't pass through {}: choose a state directory that they can reach, such \
+                     as one in /var/lib",
+                    place.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory of this mode, whatever the umask, or sets the mode of the one that is there.
+pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed("make", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("make", path))
+}
+
+/// The error of doing something to a file.
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |error| {
+        Error::new(Label::File, format!("can't {what} {}: {error}", path.display())).with_cause(error)
+    }
+}
+
+fn in_file(error: &dyn std::error::Error) -> Error {
+    Error::new(Label::File, error.to_string())
+}
+
+fn refuse(setting: &str, message: &str) -> Error {
+    Error::new(Label::Config, format!("{setting}: {message}")).with_field(setting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_two_workers_over_one_directory_the_second_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let options =
+            WorkerOptions { user: JobUser::Same, ..WorkerOptions::new(state.path().join("worker")) };
+        let first = options.prepare().await.unwrap();
+        let error = options.prepare().await.unwrap_err();
+        assert!(error.message().contains("another worker"), "{error}");
+        drop(first);
+        options.prepare().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_state_directory_that_jobs_cannot_reach_is_refused_by_name() {
+        let closed = tempfile::tempdir().unwrap();
+        let options = WorkerOptions::new(closed.path().join("worker"));
+        let error = options.prepare().await.unwrap_err();
+        let field =
+            if rustix::process::geteuid().is_root() { "worker.state_dir" } else { "worker.same_user" };
+        assert_eq!((error.label(), error.field()), (Label::Config, Some(field)));
+    }
+
+    #[tokio::test]
+    async fn jobs_do_not_run_as_root_by_name() {
+        let state = tempfile::tempdir().unwrap();
+        let user = JobUser::Named("root".to_owned());
+        let error = WorkerOptions { user, ..WorkerOptions::new(state.path()) }.prepare().await.unwrap_err();
+        assert_eq!(error.label(), Label::Config);
+    }
+
+    #[tokio::test]
+    async fn a_number_of_jobs_out_of_range_is_refused() {
+        for concurrency in [0, 65] {
+            let error = WorkerOptions { concurrency, ..WorkerOptions::new("/tmp/unused") }.prepare().await;
+            assert_eq!(error.unwrap_err().field(), Some("worker.concurrency"));
+        }
+    }
+}

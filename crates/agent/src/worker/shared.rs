@@ -1,0 +1,204 @@
+//! What the parts of a worker share: the jobs that it holds, how many more it takes, and how it ends.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use airunner_client::{Client, Error, Result};
+use airunner_core::{Clock, SecureRandom};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    held::Held,
+    options::{Run, Site, WorkerOptions},
+};
+
+/// Bytes of output that all jobs together may have unacknowledged.
+const OUTPUT_LIMIT: usize = 8 * 1024 * 1024;
+/// Bytes that each may have at least.
+const LEAST_OUTPUT: usize = 512 * 1024;
+/// How long the end of a job waits for the line to be made narrower.
+const NARROWING: Duration = Duration::from_secs(5);
+
+/// What the parts share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) options: WorkerOptions,
+    pub(super) site: Site,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn SecureRandom>,
+    /// A place for each job that runs.
+    pub(super) slots: Semaphore,
+    /// Wakes the publisher.
+    pub(super) wake: Arc<Notify>,
+    /// Jobs that have not started are handed back.
+    pub(super) draining: CancellationToken,
+    /// Jobs that run are killed and handed back; the end of everything is the end of them too.
+    pub(super) kill: CancellationToken,
+    /// Everything ends.
+    pub(super) over: CancellationToken,
+    /// Jobs that the line may hold: none and it is closed.
+    pub(super) capacity: watch::Sender<u32>,
+    /// What the open line was opened with; none where there is no line.
+    pub(super) in_force: watch::Sender<u32>,
+    held: Mutex<Vec<Arc<Held>>>,
+    /// Told when a job is no longer held, and when the worker is denied.
+    changed: Notify,
+    /// No more jobs are taken.
+    closed: OnceLock<()>,
+    denied: OnceLock<Error>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        client: Client,
+        options: WorkerOptions,
+        site: Site,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn SecureRandom>,
+    ) -> Self {
+        let over = CancellationToken::new();
+        let jobs = if options.run == Run::Once { 1 } else { options.concurrency };
+        Self {
+            client,
+            options,
+            site,
+            clock,
+            random,
+            slots: Semaphore::new(jobs as usize),
+            wake: Arc::default(),
+            draining: CancellationToken::new(),
+            kill: over.child_token(),
+            over,
+            capacity: watch::Sender::new(jobs),
+            in_force: watch::Sender::new(0),
+            held: Mutex::default(),
+            changed: Notify::new(),
+            closed: OnceLock::new(),
+            denied: OnceLock::new(),
+        }
+    }
+
+    /// Bytes of unacknowledged output that one job may have.
+    pub(super) fn output_limit(&self) -> usize {
+        (OUTPUT_LIMIT / self.options.concurrency.max(1) as usize).max(LEAST_OUTPUT)
+    }
+
+    /// The jobs that are held.
+    pub(super) fn held(&self) -> Vec<Arc<Held>> {
+        self.lock().clone()
+    }
+
+    /// The lease of this job and attempt.
+    pub(super) fn find(&self, job_id: &str, attempt: u32) -> Option<Arc<Held>> {
+        self.lock().iter().find(|held| held.job_id == job_id && held.attempt == attempt).cloned()
+    }
+
+    /// Enters a lease. A worker that was denied holds none.
+    pub(super) fn hold(&self, held: &Arc<Held>) {
+        self.lock().push(Arc::clone(held));
+        if self.denied.get().is_some() {
+            held.lose();
+        }
+        if self.options.run == Run::Once {
+            self.close();
+        }
+    }
+
+    /// Takes a lease out that is over and done with.
+    pub(super) fn release(&self, held: &Arc<Held>) {
+        self.lock().retain(|other| !Arc::ptr_eq(other, held));
+        self.changed.notify_waiters();
+    }
+
+    /// Returns when no earlier attempt of this job is being ended here.
+    pub(super) async fn predecessor_gone(&self, held: &Held) {
+        let is_earlier = |other: &Arc<Held>| other.job_id == held.job_id && other.attempt < held.attempt;
+        loop {
+            let changed = self.changed.notified();
+            if !self.lock().iter().any(is_earlier) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Takes no more jobs; what has not started goes back.
+    pub(super) fn drain(&self) {
+        tracing::info!(held = self.lock().len(), "draining");
+        self.draining.cancel();
+        self.close();
+    }
+
+    /// Takes no more jobs. The line stays open for those that are held, and no wider.
+    fn close(&self) {
+        if self.closed.set(()).is_ok() {
+            let held = u32::try_from(self.lock().len()).unwrap_or(u32::MAX);
+            self.capacity.send_replace(held);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Before a job's end is told, once no more are to be taken: makes the line narrower, or the server would send
+    /// another in its place.
+    pub(super) async fn narrow(&self) {
+        if self.closed.get().is_none() {
+            return;
+        }
+        self.capacity.send_modify(|capacity| *capacity = capacity.saturating_sub(1));
+        let target = *self.capacity.borrow();
+        let mut in_force = self.in_force.subscribe();
+        tokio::select! {
+            _ = in_force.wait_for(|in_force| *in_force <= target) => {}
+            () = self.clock.sleep(NARROWING) => {}
+            () = self.over.cancelled() => {}
+        }
+    }
+
+    /// The server refuses this worker: its leases are gone.
+    pub(super) fn deny(&self, error: Error) {
+        tracing::error!(?error, "the server refuses this worker: its jobs are killed");
+        // The first reason counts.
+        let _known = self.denied.set(error);
+        self.held().iter().for_each(|held| held.lose());
+        self.capacity.send_replace(0);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether `error` is a refusal that no retry mends, told over connections of this generation; then it is noted.
+    pub(super) fn is_refusal(&self, error: &Error, generation: u64) -> bool {
+        let is_present = generation == *self.client.identity_changes().borrow();
+        let refused = error.is_denial() && is_present;
+        if refused {
+            self.deny(error.clone());
+        }
+        refused
+    }
+
+    /// Returns when there is nothing left to do.
+    pub(super) async fn finished(&self) {
+        let mut in_force = self.in_force.subscribe();
+        loop {
+            let changed = self.changed.notified();
+            let is_closed = self.closed.get().is_some() && *in_force.borrow_and_update() == 0;
+            if (self.denied.get().is_some() || is_closed) && self.lock().is_empty() {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                _ = in_force.changed() => {}
+            }
+        }
+    }
+
+    /// How the worker ended.
+    pub(super) fn verdict(&self) -> Result<()> {
+        self.denied.get().cloned().map_or(Ok(()), Err)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

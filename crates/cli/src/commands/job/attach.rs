@@ -1,0 +1,166 @@
+//! `job attach`: follows a job to its end, and ends as it did.
+
+use std::str::FromStr;
+
+use airunner_client::{Client, FollowFrom, FollowOptions, Followed, follow_job};
+use airunner_core::{Error, Sequence};
+use airunner_proto::job::v1::{JobEvent, job_event::Kind};
+use clap::Args;
+use futures_util::StreamExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{JobName, logs};
+use crate::{
+    context::Context,
+    failure::{Failure, Result},
+    report::{Format, Output, Report},
+    view::job::{EndedView, EventView},
+};
+
+/// The exit code when the job has none to give.
+const NO_CODE: u8 = 255;
+
+/// Follow a job to its end.
+///
+/// What the job prints is written as it comes, stdout to stdout and stderr to stderr; a lost connection is opened again
+/// where it was. Ctrl-C detaches and leaves the job alone; the place reached is told, for --from. The exit code is the
+/// job's: 128 + n for signal n, 255 where the job has none or airunner failed.
+#[derive(Args, Debug)]
+pub(super) struct AttachArgs {
+    #[command(flatten)]
+    name: JobName,
+    /// From where: start, now, or after the sequence that was told on detaching
+    #[arg(long, value_name = "PLACE", default_value = "start")]
+    from: Place,
+}
+
+/// From where a job is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(FollowFrom);
+
+impl FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "start" => Ok(Self(FollowFrom::Start)),
+            "now" => Ok(Self(FollowFrom::Now)),
+            sequence => sequence.parse().map(|sequence| Self(FollowFrom::After(sequence))).map_err(|_| {
+                Error::invalid("from", format!("{text:?} is neither start, now nor a sequence"))
+            }),
+        }
+    }
+}
+
+/// How following ended.
+enum Outcome {
+    Ended(EndedView),
+    Detached { sequence: u64, failure: Failure },
+}
+
+impl AttachArgs {
+    pub(super) fn run(&self, context: &Context) -> Result<Report> {
+        self.follow(context).map_err(|failure| match failure {
+            Failure::Failed(_) => Failure::WithCode(NO_CODE, Box::new(failure)),
+            failure => failure,
+        })
+    }
+
+    fn follow(&self, context: &Context) -> Result<Report> {
+        let job_id = self.name.get()?.to_string();
+        let client = context.client()?;
+        let output = context.output;
+        let ended = match context.wait_with_signals(watch(&client, output, &job_id, self.from.0))? {
+            Outcome::Ended(ended) => ended,
+            Outcome::Detached { sequence, failure } => {
+                output.note(&format!(
+                    "detached at sequence {sequence}; the job goes on. To go on watching: airunner-cli job attach \
+                     {job_id} --from {sequence}"
+                ));
+                return Err(failure);
+            }
+        };
+        let code = ended.exit.map_or(NO_CODE, |exit| exit.shell_code());
+        if output.format != Format::Table {
+            output.item("", &ended)?;
+        } else if ended.state != "completed" {
+            let reason = ended.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            output.note(&format!("airunner: the job {}{reason}", sentence(&ended.state)));
+        }
+        Ok(Report::nothing().with_code(code))
+    }
+}
+
+async fn watch(client: &Client, output: Output, job_id: &str, from: FollowFrom) -> Result<Outcome> {
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(Error::internal)?;
+    let mut terminations = signal(SignalKind::terminate()).map_err(Error::internal)?;
+    let options = FollowOptions { from, without_output: false };
+    let mut events = Box::pin(follow_job(client, job_id, options));
+    let mut sequence = match from {
+        FollowFrom::After(sequence) => sequence,
+        _ => 0,
+    };
+    loop {
+        let followed = tokio::select! {
+            followed = events.next() => followed,
+            _ = interrupts.recv() => return Ok(Outcome::Detached { sequence, failure: Failure::Interrupted }),
+            _ = terminations.recv() => return Ok(Outcome::Detached { sequence, failure: Failure::Terminated }),
+        };
+        match followed.transpose()? {
+            Some(Followed::Event(event)) => {
+                sequence = sequence.max(event.sequence);
+                show(output, event)?;
+            }
+            Some(Followed::Ended(ended)) => return Ok(Outcome::Ended(ended.into())),
+            None => return Err(Error::internal("the events ended before the job").into()),
+        }
+    }
+}
+
+fn show(output: Output, event: JobEvent) -> Result<()> {
+    if output.format != Format::Table {
+        return output.item("", &EventView::from(event));
+    }
+    match event.kind {
+        Some(Kind::Output(part)) => return logs::bytes(output, part.stream, &part.data),
+        Some(Kind::Note(note)) => output.hint(&format!("airunner: {}", note.message)),
+        Some(Kind::AttemptEnded(ended)) if !ended.last => {
+            let attempt = Sequence::from_u64(event.sequence).attempt();
+            output.note(&format!(
+                "airunner: attempt {attempt} is over ({}), the job waits again",
+                ended.outcome
+            ));
+        }
+        Some(Kind::Gap(_)) => {
+            output.note("airunner: the output that was here was dropped by the job's limit");
+        }
+        Some(Kind::AttemptEnded(_) | Kind::Started(_)) | None => {}
+    }
+    Ok(())
+}
+
+fn sentence(state: &str) -> String {
+    match state {
+        "failed" => "failed".to_owned(),
+        "cancelled" => "was stopped".to_owned(),
+        "timed_out" => "ran longer than it may".to_owned(),
+        other => format!("is {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_word_or_a_sequence() {
+        for (text, place) in
+            [("start", FollowFrom::Start), ("now", FollowFrom::Now), ("42", FollowFrom::After(42))]
+        {
+            assert_eq!(text.parse::<Place>().unwrap(), Place(place), "{text}");
+        }
+        for wrong in ["", "end", "-1", "1h"] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `job logs`: what a job printed, as it printed it.
+
+use std::collections::BTreeMap;
+
+use airunner_client::{Client, FollowOptions, Followed, follow_job};
+use airunner_proto::job::v1::{GetJobOutputRequest, OutputStream, job_event::Kind};
+use clap::{Args, ValueEnum};
+use data_encoding::BASE64;
+use futures_util::StreamExt as _;
+use serde::Serialize;
+
+use super::JobName;
+use crate::{
+    context::Context,
+    failure::Result,
+    report::{Format, Output, Report},
+};
+
+#[derive(Args, Debug)]
+pub(super) struct LogsArgs {
+    #[command(flatten)]
+    name: JobName,
+    /// Go on until the job ends
+    #[arg(long, short)]
+    follow: bool,
+    /// Only this of the two
+    #[arg(long, value_enum, value_name = "STREAM")]
+    stream: Option<StreamName>,
+}
+
+/// One of a job's two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StreamName {
+    /// Standard output
+    Stdout,
+    /// Standard error
+    Stderr,
+}
+
+impl LogsArgs {
+    pub(super) fn run(&self, context: &Context) -> Result<Report> {
+        let job_id = self.name.get()?.to_string();
+        let client = context.client()?;
+        context.wait(async {
+            if context.output.format != Format::Table && !self.follow {
+                let mut output = collect(&client, &job_id).await?;
+                output.keep(self.stream);
+                return Report::text(String::new(), &output);
+            }
+            if self.follow {
+                follow(&client, context.output, &job_id, self.stream).await?;
+            } else {
+                write(&client, context.output, &job_id, self.stream).await?;
+            }
+            Ok(Report::nothing())
+        })
+    }
+}
+
+/// Writes what a job printed so far.
+pub(super) async fn write(
+    client: &Client,
+    output: Output,
+    job_id: &str,
+    stream: Option<StreamName>,
+) -> Result<()> {
+    let request = GetJobOutputRequest {
+        job_id: job_id.to_owned(),
+        stream: stream.map_or(0, |stream| wire(stream) as i32),
+        follow: false,
+        after_sequence: 0,
+    };
+    let mut chunks = client.events().get_job_output(request).await?.into_inner();
+    while let Some(chunk) = chunks.message().await? {
+        bytes(output, chunk.stream, &chunk.data)?;
+    }
+    Ok(())
+}
+
+/// Writes what a job prints until it ends, over lost connections.
+async fn follow(client: &Client, output: Output, job_id: &str, stream: Option<StreamName>) -> Result<()> {
+    let mut events = Box::pin(follow_job(client, job_id, FollowOptions::default()));
+    while let Some(followed) = events.next().await {
+        let Followed::Event(event) = followed? else { break };
+        match &event.kind {
+            Some(Kind::Output(part)) if stream.is_none_or(|stream| wire(stream) as i32 == part.stream) => {
+                bytes(output, part.stream, &part.data)?;
+            }
+            Some(Kind::Gap(_)) => output.note("[the output that was here was dropped by the job's limit]"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes bytes where they belong.
+pub(super) fn bytes(output: Output, stream: i32, bytes: &[u8]) -> Result<()> {
+    if stream == OutputStream::Stderr as i32 { output.write_stderr(bytes) } else { output.write(bytes) }
+}
+
+/// What a job printed, for programs: in base64, since it need not be text.
+#[derive(Debug, Serialize)]
+pub(super) struct CollectedOutput {
+    #[serde(flatten)]
+    streams: BTreeMap<&'static str, String>,
+}
+
+impl CollectedOutput {
+    fn keep(&mut self, stream: Option<StreamName>) {
+        match stream {
+            Some(StreamName::Stdout) => drop(self.streams.remove("stderr_base64")),
+            Some(StreamName::Stderr) => drop(self.streams.remove("stdout_base64")),
+            None => {}
+        }
+    }
+}
+
+/// What a job printed so far.
+pub(super) async fn collect(client: &Client, job_id: &str) -> Result<CollectedOutput> {
+    let request = GetJobOutputRequest { job_id: job_id.to_owned(), ..GetJobOutputRequest::default() };
+    let mut chunks = client.events().get_job_output(request).await?.into_inner();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    while let Some(chunk) = chunks.message().await? {
+        let bytes = if chunk.stream == OutputStream::Stderr as i32 { &mut stderr } else { &mut stdout };
+        bytes.extend_from_slice(&chunk.data);
+    }
+    let streams = [("stderr_base64", BASE64.encode(&stderr)), ("stdout_base64", BASE64.encode(&stdout))];
+    Ok(CollectedOutput { streams: streams.into() })
+}
+
+const fn wire(stream: StreamName) -> OutputStream {
+    match stream {
+        StreamName::Stdout => OutputStream::Stdout,
+        StreamName::Stderr => OutputStream::Stderr,
+    }
+}

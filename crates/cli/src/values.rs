@@ -1,0 +1,225 @@
+//! Values of options that are more than text: durations, pairs, repositories, signals, and words out of a list.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use airunner_core::{Error, Fingerprint, JobState, PrincipalType, Result, RevocationReason, Role, Serial};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+/// A duration: 10s, 5m, 1h30m, 30d; 0 too.
+pub(crate) fn duration(text: &str) -> Result<Duration> {
+    if text == "0" { Ok(Duration::ZERO) } else { airunner_host::duration::parse(text) }
+}
+
+/// A duration on the wire.
+pub(crate) fn wire(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default() }
+}
+
+/// `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    /// Before the first `=`.
+    pub(crate) key: String,
+    /// After it.
+    pub(crate) value: String,
+}
+
+impl FromStr for Pair {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => {
+                Ok(Self { key: key.to_owned(), value: value.to_owned() })
+            }
+            _ => Err(Error::invalid("pair", format!("{text:?} is not KEY=VALUE"))),
+        }
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` for the value that this process has of it: so that a secret need not be an argument.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Variable {
+    /// Its name.
+    pub(crate) name: String,
+    /// What was said of its value.
+    pub(crate) value: Option<String>,
+}
+
+impl FromStr for Variable {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        if name.is_empty() {
+            return Err(Error::invalid("environment", format!("{text:?} is neither NAME=VALUE nor NAME")));
+        }
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Variable({})", self.name)
+    }
+}
+
+/// A signal by number (1 to 64) or name, with or without `SIG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SignalNumber(pub(crate) i32);
+
+const SIGNALS: &[(&str, i32)] = &[
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ABRT", 6),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("WINCH", 28),
+];
+
+impl FromStr for SignalNumber {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let named = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+        let number = named.or_else(|| text.parse().ok()).filter(|number| (1..=64).contains(number));
+        number.map(Self).ok_or_else(|| {
+            Error::invalid(
+                "signal",
+                format!("{text:?} is no signal: write a name, as TERM, or a number from 1 to 64"),
+            )
+        })
+    }
+}
+
+impl fmt::Display for SignalNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match SIGNALS.iter().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => f.write_str(name),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+/// What names one certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateName {
+    /// Its serial number.
+    Serial(Serial),
+    /// Its SHA-256.
+    Fingerprint(Fingerprint),
+}
+
+impl FromStr for CertificateName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        // A serial number has at most 40 digits, so that the two can't be mistaken for each other.
+        text.parse().map(Self::Fingerprint).or_else(|_| text.parse().map(Self::Serial))
+    }
+}
+
+/// The types of principals.
+pub(crate) fn principal_type() -> impl TypedValueParser<Value = PrincipalType> {
+    let value = |kind: &PrincipalType| match kind {
+        PrincipalType::User => PossibleValue::new("user").alias("human"),
+        PrincipalType::Service => PossibleValue::new("service").alias("system"),
+        kind => PossibleValue::new(kind.as_str()),
+    };
+    words(PrincipalType::ALL.iter().map(value))
+}
+
+/// The roles.
+pub(crate) fn role() -> impl TypedValueParser<Value = Role> {
+    words(Role::ALL.iter().map(|role| PossibleValue::new(role.as_str())))
+}
+
+/// The states of jobs.
+pub(crate) fn job_state() -> impl TypedValueParser<Value = JobState> {
+    words(JobState::ALL.iter().map(|state| PossibleValue::new(state.as_str())))
+}
+
+/// The reasons of revocations, as RFC 5280 spells them, in any case, and with words parted too.
+pub(crate) fn reason(text: &str) -> Result<RevocationReason> {
+    text.replace(['_', '-'], "").parse()
+}
+
+fn words<T>(values: impl Iterator<Item = PossibleValue>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(values).try_map(|word| word.parse())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_may_be_nothing() {
+        assert_eq!(duration("0").unwrap(), Duration::ZERO);
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5_400));
+        assert!(duration("10").is_err());
+    }
+
+    #[test]
+    fn a_pair_is_cut_at_its_first_sign() {
+        let pair: Pair = "a=b=c".parse().unwrap();
+        assert_eq!((pair.key.as_str(), pair.value.as_str()), ("a", "b=c"));
+        for wrong in ["", "a", "=b"] {
+            assert!(wrong.parse::<Pair>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_variable_hides_its_value() {
+        let variable: Variable = "PASSWORD=hunter2".parse().unwrap();
+        assert!(!format!("{variable:?}").contains("hunter2"));
+        assert_eq!("PASSWORD".parse::<Variable>().unwrap().value, None);
+        assert_eq!("A=".parse::<Variable>().unwrap().value.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [("TERM", 15), ("sigkill", 9), ("15", 15), ("64", 64)] {
+            assert_eq!(text.parse::<SignalNumber>().unwrap(), SignalNumber(number), "{text}");
+        }
+        for wrong in ["", "0", "65", "-9", "TERMINATE"] {
+            assert!(wrong.parse::<SignalNumber>().is_err(), "{wrong}");
+        }
+        assert_eq!(SignalNumber(9).to_string(), "KILL");
+        assert_eq!(SignalNumber(35).to_string(), "35");
+    }
+
+    #[test]
+    fn a_certificate_is_named_by_either() {
+        let serial = "0198a2f4c0de7000a000000000000001";
+        assert!(matches!(serial.parse().unwrap(), CertificateName::Serial(_)));
+        for fingerprint in ["ab".repeat(32), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned()] {
+            assert!(matches!(fingerprint.parse().unwrap(), CertificateName::Fingerprint(_)), "{fingerprint}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_read_in_any_spelling() {
+        for text in ["keyCompromise", "key_compromise", "KEY-COMPROMISE"] {
+            assert_eq!(reason(text).unwrap(), RevocationReason::KeyCompromise, "{text}");
+        }
+        assert!(reason("whim").is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! Stores whose steps a test can stop at: a closed gate holds everyone who comes to it, and says that someone has come.
+//! What passes is the store's own.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use airunner_core::{
+    AuditEntry, Certificate, CertificateFilter, CertificateRef, CertificateStore, ChangeBatch, ChangeFeed,
+    ChangeNumber, DenialSnapshot, Fingerprint, Identity, Issuance, Issued, Page, PageRequest, Principal,
+    PrincipalFilter, PrincipalId, PrincipalStore, PrincipalUpdate, Result, RevocationReason,
+    RevocationTarget, Role, Serial, StatusChange, Stores, Timestamp,
+};
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+/// A place where a test can stop whoever comes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// Before an identity is read.
+    IdentityAsked,
+    /// After an identity was read, before the reader has it.
+    IdentityRead,
+    /// Before a certificate is recorded.
+    RecordAsked,
+    /// Before a first use is noted.
+    SeenAsked,
+    /// Before certificates are revoked.
+    RevokeAsked,
+    /// After they were.
+    Revoked,
+    /// Before a principal's status or roles are set.
+    StatusAsked,
+    /// After they were.
+    StatusSet,
+    /// Before a principal is read.
+    PrincipalAsked,
+    /// Before the feed is read.
+    ChangesAsked,
+    /// After the feed was read, before the reader has it.
+    ChangesRead,
+}
+
+#[derive(Debug)]
+struct Barrier {
+    waiting: watch::Sender<usize>,
+    open: watch::Sender<bool>,
+}
+
+/// Every gate of one server's stores. All are open until they are closed.
+#[derive(Clone, Debug, Default)]
+pub struct Gates(Arc<Mutex<HashMap<Point, Arc<Barrier>>>>);
+
+/// A closed gate. It opens when this is dropped.
+#[derive(Debug)]
+pub struct Closed {
+    gates: Gates,
+    point: Point,
+    barrier: Arc<Barrier>,
+}
+
+impl Gates {
+    /// These stores, behind these gates.
+    pub fn wrap(&self, stores: Stores) -> Stores {
+        Stores {
+            principals: Arc::new(Gated { inner: stores.principals, gates: self.clone() }),
+            certificates: Arc::new(Gated { inner: stores.certificates, gates: self.clone() }),
+            changes: Arc::new(Gated { inner: stores.changes, gates: self.clone() }),
+            ..stores
+        }
+    }
+
+    /// Closes a gate.
+    #[must_use = "it opens again when this is dropped"]
+    pub fn close(&self, point: Point) -> Closed {
+        let barrier = Arc::new(Barrier { waiting: watch::Sender::new(0), open: watch::Sender::new(false) });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(point, barrier.clone());
+        Closed { gates: self.clone(), point, barrier }
+    }
+
+    async fn pass(&self, point: Point) {
+        let barrier = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&point).cloned();
+        let Some(barrier) = barrier else { return };
+        barrier.waiting.send_modify(|waiting| *waiting += 1);
+        // The sender lives as long as this barrier does.
+        let _ = barrier.open.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+impl Closed {
+    /// Returns once someone stands at the gate.
+    pub async fn reached(&self) {
+        let _ = self.barrier.waiting.subscribe().wait_for(|waiting| *waiting > 0).await;
+    }
+
+    /// Lets everyone through, from now on.
+    pub fn open(self) {}
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.gates.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.point);
+        self.barrier.open.send_replace(true);
+    }
+}
+
+struct Gated<S: ?Sized> {
+    inner: Arc<S>,
+    gates: Gates,
+}
+
+#[async_trait]
+impl CertificateStore for Gated<dyn CertificateStore> {
+    async fn record_issued(&self, issuance: Issuance) -> Result<Issued> {
+        self.gates.pass(Point::RecordAsked).await;
+        self.inner.record_issued(issuance).await
+    }
+
+    async fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>> {
+        self.gates.pass(Point::IdentityAsked).await;
+        let identity = self.inner.identity(reference).await;
+        self.gates.pass(Point::IdentityRead).await;
+        identity
+    }
+
+    async fn mark_seen(&self, reference: &CertificateRef, now: Timestamp) -> Result<bool> {
+        self.gates.pass(Point::SeenAsked).await;
+        self.inner.mark_seen(reference, now).await
+    }
+
+    async fn get_by_serial(&self, serial: &Serial) -> Result<Vec<Certificate>> {
+        self.inner.get_by_serial(serial).await
+    }
+
+    async fn get_by_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>> {
+        self.inner.get_by_fingerprint(fingerprint).await
+    }
+
+    async fn list_certificates(
+        &self,
+        filter: &CertificateFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Certificate>> {
+        self.inner.list_certificates(filter, page).await
+    }
+
+    async fn would_revoke(
+        &self,
+        target: &RevocationTarget,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<CertificateRef>> {
+        self.inner.would_revoke(target, now, limit).await
+    }
+
+    async fn revoke(
+        &self,
+        target: &RevocationTarget,
+        reason: RevocationReason,
+        audit: AuditEntry,
+    ) -> Result<Vec<CertificateRef>> {
+        self.gates.pass(Point::RevokeAsked).await;
+        let revoked = self.inner.revoke(target, reason, audit).await;
+        self.gates.pass(Point::Revoked).await;
+        revoked
+    }
+
+    async fn nearest_expiries(&self, now: Timestamp, limit: u32) -> Result<Vec<Certificate>> {
+        self.inner.nearest_expiries(now, limit).await
+    }
+}
+
+#[async_trait]
+impl PrincipalStore for Gated<dyn PrincipalStore> {
+    async fn create_principal(&self, principal: Principal, audit: AuditEntry) -> Result<Principal> {
+        self.inner.create_principal(principal, audit).await
+    }
+
+    async fn get_principal(&self, id: &PrincipalId) -> Result<Option<Principal>> {
+        self.gates.pass(Point::PrincipalAsked).await;
+        self.inner.get_principal(id).await
+    }
+
+    async fn list_principals(&self, filter: &PrincipalFilter, page: &PageRequest) -> Result<Page<Principal>> {
+        self.inner.list_principals(filter, page).await
+    }
+
+    async fn update_principal(
+        &self,
+        id: &PrincipalId,
+        expected: u64,
+        update: PrincipalUpdate,
+        audit: AuditEntry,
+    ) -> Result<Principal> {
+        self.inner.update_principal(id, expected, update, audit).await
+    }
+
+    async fn set_roles(
+        &self,
+        id: &PrincipalId,
+        expected: u64,
+        roles: BTreeSet<Role>,
+        audit: AuditEntry,
+    ) -> Result<Principal> {
+        self.gates.pass(Point::StatusAsked).await;
+        let changed = self.inner.set_roles(id, expected, roles, audit).await;
+        self.gates.pass(Point::StatusSet).await;
+        changed
+    }
+
+    async fn set_status(
+        &self,
+        id: &PrincipalId,
+        change: StatusChange,
+        audit: AuditEntry,
+    ) -> Result<Principal> {
+        self.gates.pass(Point::StatusAsked).await;
+        let changed = self.inner.set_status(id, change, audit).await;
+        self.gates.pass(Point::StatusSet).await;
+        changed
+    }
+}
+
+#[async_trait]
+impl ChangeFeed for Gated<dyn ChangeFeed> {
+    async fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<ChangeBatch> {
+        self.gates.pass(Point::ChangesAsked).await;
+        let batch = self.inner.changes_after(number, limit).await;
+        self.gates.pass(Point::ChangesRead).await;
+        batch
+    }
+
+    async fn wait(&self) -> Result<()> {
+        self.inner.wait().await
+    }
+
+    async fn denials(&self, now: Timestamp) -> Result<DenialSnapshot> {
+        self.inner.denials(now).await
+    }
+
+    async fn prune_changes(&self, before: Timestamp, limit: u32) -> Result<u32> {
+        self.inner.prune_changes(before, limit).await
+    }
+}

@@ -1,0 +1,140 @@
+//! The worker inside the server: a principal like any other, on a connection like any other, whose certificate and key
+//! are made in memory and never leave the process.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use airunner_agent::{JobUser, WorkerOptions, run_worker};
+use airunner_app::App;
+use airunner_client::{Backoff, Client, ClientOptions, IdentitySource, LoadedIdentity};
+use airunner_core::{Error, KeyAlgorithm, PrincipalId, Result};
+use airunner_host::Config;
+use airunner_net::TlsProfile;
+use airunner_pki::{PrivateKey, sha256};
+use data_encoding::HEXLOWER;
+use tokio_util::sync::CancellationToken;
+
+/// Its principal.
+const ID: &str = "embedded-worker";
+/// Where a server that runs as root keeps the workspaces, which other users' jobs must be able to reach.
+const ROOT_STATE: &str = "/var/lib/airunner";
+
+/// Runs the worker until `shutdown`, or until it is denied.
+pub async fn run(app: Arc<App>, config: Config, api: SocketAddr, shutdown: CancellationToken) {
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = run_once(&app, &config, api, &shutdown).await else { return };
+        if error.is_denial() {
+            tracing::error!(%error, "the worker inside this server was denied, and stays away until the next start");
+            return;
+        }
+        tracing::error!(%error, "the worker inside this server has ended, and is started again");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = app.clock().sleep(backoff.next(&**app.random())) => {}
+        }
+    }
+}
+
+async fn run_once(
+    app: &Arc<App>,
+    config: &Config,
+    api: SocketAddr,
+    shutdown: &CancellationToken,
+) -> airunner_client::Result<()> {
+    let id: PrincipalId = ID.parse()?;
+    app.ensure_embedded_worker(&id).await?;
+    let profile = config.tls().profile();
+    let identity = identity(app, &id, profile).await?;
+    let roots = app.issuers().current().bundle().roots_pem.clone();
+    let source = IdentitySource::Loaded(Box::new(identity.clone()));
+    let mut options = ClientOptions::new(endpoint(api).parse()?, roots, Some(source));
+    options.profile = profile;
+    options.clock = app.clock().clone();
+    options.random = app.random().clone();
+    let client = Client::connect(options).await?;
+    let work = run_worker(
+        client.clone(),
+        worker_options(config),
+        app.clock().clone(),
+        app.random().clone(),
+        shutdown.clone(),
+    );
+    tokio::select! {
+        ended = work => ended,
+        error = renew(app, &id, profile, &client, identity) => Err(error),
+    }
+}
+
+/// Gives the worker a fresh certificate at two thirds of the life of each; returns only when that can't be done.
+async fn renew(
+    app: &App,
+    id: &PrincipalId,
+    profile: TlsProfile,
+    client: &Client,
+    mut current: LoadedIdentity,
+) -> airunner_client::Error {
+    loop {
+        let life = current.not_after().since(current.not_before());
+        let due = current.not_before().plus(life * 2 / 3);
+        while app.clock().now() < due {
+            app.clock().sleep(due.since(app.clock().now()).min(Duration::from_mins(1))).await;
+        }
+        current = match identity(app, id, profile).await {
+            Ok(fresh) => fresh,
+            Err(error) => return error.into(),
+        };
+        if let Err(error) = client.replace_identity(current.clone()) {
+            return error;
+        }
+    }
+}
+
+async fn identity(app: &App, id: &PrincipalId, profile: TlsProfile) -> Result<LoadedIdentity> {
+    let algorithm = match profile {
+        TlsProfile::Default => KeyAlgorithm::EcdsaP256,
+        TlsProfile::P384 => KeyAlgorithm::EcdsaP384,
+    };
+    let key = PrivateKey::generate(algorithm)?;
+    let issued = app.issue_for(id, &key, false).await?;
+    let chain = airunner_pki::certificate_to_pem(&issued.certificate.der) + &issued.chain_pem;
+    LoadedIdentity::from_pem(chain.as_bytes(), key.to_pem(None)?.expose(), None, &[])
+        .map_err(|error| Error::internal(error.to_string()))
+}
+
+/// The API listener as this machine reaches it.
+fn endpoint(api: SocketAddr) -> String {
+    let address = match api {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => ([127, 0, 0, 1], v6.port()).into(),
+        named => named,
+    };
+    format!("https://{address}")
+}
+
+fn worker_options(config: &Config) -> WorkerOptions {
+    let worker = config.worker();
+    let user = match (worker.same_user(), worker.run_as()) {
+        (true, _) => JobUser::Same,
+        (false, Some(name)) => JobUser::Named(name.to_owned()),
+        (false, None) => JobUser::Named("nobody".to_owned()),
+    };
+    WorkerOptions {
+        queues: worker.queues().to_vec(),
+        concurrency: worker.concurrency().get(),
+        git_protocols: worker.git_protocols().to_vec(),
+        drain: config.server().drain(),
+        user,
+        ..WorkerOptions::new(state_dir(config))
+    }
+}
+
+/// Beside the store for a worker of the server's own user; else where other users' jobs can pass through, under a name
+/// that is this environment's.
+fn state_dir(config: &Config) -> PathBuf {
+    let store = config.store().path();
+    if config.worker().same_user() {
+        return store.with_file_name("worker");
+    }
+    let name = HEXLOWER.encode(&sha256(store.as_os_str().as_encoded_bytes())[..6]);
+    PathBuf::from(ROOT_STATE).join(format!("worker-{name}"))
+}
