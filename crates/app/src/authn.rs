@@ -30,6 +30,9 @@ pub struct VerifiedPeer {
     pub address: String,
 }
 
+/// Whom `--no-auth` takes everyone for.
+pub const LOCAL_PRINCIPAL: &str = "local";
+
 /// Proof that a listener is bound to a loopback address; what `--no-auth` takes instead of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub struct LoopbackListener(());
@@ -509,7 +512,7 @@ fn nobody() -> PrincipalId {
 #[expect(clippy::expect_used, reason = "the literal is a valid id, as a test shows")]
 fn local_principal(clock: &dyn Clock) -> Principal {
     crate::principal::new_principal(
-        "local".parse().expect("a literal id"),
+        LOCAL_PRINCIPAL.parse().expect("a literal id"),
         PrincipalType::Admin,
         clock.now(),
         "server",
@@ -530,7 +533,7 @@ mod tests {
     #[test]
     fn the_literal_ids_are_ids() {
         assert_eq!(nobody().as_str(), "nobody");
-        assert!("local".parse::<PrincipalId>().is_ok());
+        assert!(LOCAL_PRINCIPAL.parse::<PrincipalId>().is_ok());
     }
 
     #[test]

@@ -4,12 +4,14 @@
 mod clock;
 mod forge;
 mod gate;
+mod http;
 mod key_wrap;
 mod raw;
 mod server;
 
 pub use clock::ShiftedClock;
 pub use gate::{Closed, Gates, Point};
+pub use http::{HttpAnswer, http, https};
 pub use key_wrap::MemoryKeyWrap;
 pub use raw::{Answer, AnswerStream, RawClient};
 pub use server::{Credentials, TestServer, TestServerOptions};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use airunner_core::{Error, Kind, Label};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -54,6 +54,30 @@ pub fn status(error: &Error, request_id: &str) -> Status {
         details.add_bad_request_violation(field, error.message());
     }
     Status::with_error_details(code, message, details)
+}
+
+/// Gives the ends of calls that failed before they reached a handler, in the gRPC library, the form of all others: a
+/// message that is too large, and bytes that are no message. Statuses that have details are ours already; those of the
+/// standard services stay as they are.
+pub(crate) fn label(headers: &mut HeaderMap, request_id: &str) {
+    let Some(theirs) = Status::from_header_map(headers).filter(|status| status.details().is_empty()) else {
+        return;
+    };
+    let error = match theirs.code() {
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Error::new(Label::TooLarge, "a message is at most 4 MiB: send less at a time")
+        }
+        Code::Internal => Error::new(
+            Label::InvalidArgument,
+            "this is not the message that the method takes: are client and server of the same version?",
+        )
+        .with_cause(theirs.message().to_owned()),
+        _ => return,
+    };
+    tracing::debug!(request_id, ?error, "a message could not be read");
+    if status(&error, request_id).add_header(headers).is_err() {
+        headers.insert("grpc-status", HeaderValue::from(codes(error.label()).0 as i32));
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use airunner_app::{App, authn::LoopbackListener, status::Freshness};
+use airunner_app::{
+    App,
+    authn::{LOCAL_PRINCIPAL, LoopbackListener},
+    status::Freshness,
+};
 use airunner_core::{Error, Result};
 use airunner_net::{
     ClientVerifier, ConnectionHandler, Limits, Listener, ServerIdentity, TlsProfile, TrustAnchors,
@@ -183,6 +187,8 @@ impl Server {
         }
         if options.no_auth {
             let loopback = LoopbackListener::new(sockets.api.local_addr())?;
+            // What it submits needs an owner that the store knows.
+            app.ensure_admin(&LOCAL_PRINCIPAL.parse()?).await?;
             server.listen_plain(sockets.api, options, Arc::new(connections(Entrance::Loopback(loopback))));
         } else {
             let tls = Tls::open(&mut server, options, names.clone()).await?;

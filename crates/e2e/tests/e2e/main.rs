@@ -6,6 +6,8 @@ mod calls;
 mod denial;
 mod jobs;
 mod lifecycle;
+mod limits;
+mod listeners;
 mod matrix;
 mod output;
 mod servers;

@@ -112,7 +112,7 @@ async fn openssl_verifies_the_chain_and_is_served() {
         "Verify return code: 0 (ok)",
         "Verified peername: localhost",
         "TLSv1.3",
-        "Acceptable client certificate CA names",
+        "Requested Signature Algorithms",
         SERVED,
         "unknown-method",
     ] {
@@ -120,7 +120,7 @@ async fn openssl_verifies_the_chain_and_is_served() {
     }
     for old in ["-tls1_2", "-tls1_1"] {
         let said = Other::new(&server, Some(&server.admin)).s_client(&[old]).await;
-        assert!(said.contains("alert protocol version") && !said.contains(SERVED), "{said}");
+        assert!(said.contains("SSL alert number") && !said.contains(SERVED), "{said}");
     }
     server.stop().await;
 }
@@ -161,7 +161,10 @@ async fn p384_is_p384_all_the_way() {
     let server = TestServer::start_with(options).await;
     let view = Other::new(&server, Some(&server.admin));
     let said = view.s_client(&[]).await;
-    assert!(said.contains("TLS_AES_256_GCM_SHA384") && said.contains("ecdsa_secp384r1_sha384"), "{said}");
+    assert!(
+        said.contains("TLS_AES_256_GCM_SHA384") && said.contains("Peer signing digest: SHA384"),
+        "{said}"
+    );
     for other in ["TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"] {
         let said = view.s_client(&["-ciphersuites", other]).await;
         assert!(said.contains("alert handshake failure") && !said.contains(SERVED), "{said}");

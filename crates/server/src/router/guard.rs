@@ -15,7 +15,10 @@ use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
 use super::RouterParts;
-use crate::{error::status, metrics::Metrics};
+use crate::{
+    error::{label, status},
+    metrics::Metrics,
+};
 
 /// The end that a stream waits for while it runs.
 type Watch = Pin<Box<dyn Future<Output = Status> + Send>>;
@@ -117,9 +120,10 @@ pub struct Guarded {
 impl Guarded {
     pub(super) fn answer(
         mut log: RequestLog,
-        response: Response<axum::body::Body>,
+        mut response: Response<axum::body::Body>,
         watch: Option<Watch>,
     ) -> Response<Self> {
+        label(response.headers_mut(), &log.id);
         log.note_headers(response.headers());
         if !response.status().is_success() {
             log.outcome = response.status().as_u16().to_string();
@@ -162,10 +166,11 @@ impl http_body::Body for Guarded {
         {
             return Poll::Ready(Some(Ok(self.end(&status))));
         }
-        let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &polled
-            && let (Some(trailers), Some(log)) = (frame.trailers_ref(), &mut self.log)
+        let mut polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut polled
+            && let (Some(trailers), Some(log)) = (frame.trailers_mut(), &mut self.log)
         {
+            label(trailers, &log.id);
             log.note_headers(trailers);
         }
         if polled.is_none() {
