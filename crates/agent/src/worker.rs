@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 
 use airunner_client::{Client, Result};
 use airunner_core::{Clock, Error as CoreError, SecureRandom};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 pub use options::{JobUser, Run, WorkerOptions};
@@ -46,6 +47,7 @@ pub async fn run_worker(
     shutdown: CancellationToken,
 ) -> Result<()> {
     airunner_exec::harden_self().map_err(CoreError::internal)?;
+    complain_of_descriptors().await;
     let site = options.prepare().await?;
     let shared = Arc::new(Shared::new(client, options, site, clock, random));
     // However this ends, no job outlives it.
@@ -77,4 +79,19 @@ pub async fn run_worker(
         part.await.map_err(CoreError::internal)?;
     }
     shared.verdict()
+}
+
+/// What this process got from its own parent, its jobs get too.
+async fn complain_of_descriptors() {
+    match spawn_blocking(airunner_exec::inheritable_descriptors).await {
+        Ok(Ok(descriptors)) if !descriptors.is_empty() => {
+            tracing::warn!(
+                ?descriptors,
+                "every job inherits these descriptors: start the worker without them"
+            );
+        }
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "can't see which descriptors jobs inherit"),
+        Err(error) => tracing::warn!(%error, "can't see which descriptors jobs inherit"),
+    }
 }

@@ -16,8 +16,9 @@ use super::{
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// Keeps a line open until the worker is over: a new one after a loss, on a new connection after the identity was
-/// exchanged, a narrower one when fewer jobs are to be held. Nothing is lost between two: a line tells everything
-/// that still holds of the jobs it is opened for.
+/// exchanged, a narrower one when fewer jobs are to be held. Between two nothing is lost of the jobs that are held: a
+/// line tells everything that still holds of those it is opened for. A claim that is under way at that moment is lost;
+/// its lease runs out.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut capacity = shared.capacity.subscribe();
     let mut changes = shared.client.identity_changes();

@@ -228,6 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_state_directory_that_jobs_cannot_reach_is_refused_by_name() {
         let closed = tempfile::tempdir().unwrap();
+        fs::set_permissions(closed.path(), PermissionsExt::from_mode(0o700)).unwrap();
         let options = WorkerOptions::new(closed.path().join("worker"));
         let error = options.prepare().await.unwrap_err();
         let field =

@@ -340,7 +340,7 @@ mod tests {
     async fn batches_stay_within_their_limits() {
         let outbox = outbox();
         for _ in 0..12 {
-            push(&outbox, OutputStream::Stdout, &[0; 60_000]).await;
+            push(&outbox, OutputStream::Stdout, &vec![0; 60_000]).await;
         }
         let sizes =
             || outbox.take_batch(NOW).map(|batch| outputs(&batch).iter().map(|o| o.2.len()).sum::<usize>());

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::certificate::ParsedView;
-use crate::{context::Context, failure::Result, report::Report, report::Table, secret_input};
+use crate::{context::Context, failure::Result, report::Report, report::Table, runtime::wait, secret_input};
 
 /// The certificate authority.
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct CaArgs {
 #[derive(Debug, Subcommand)]
 enum CaCommand {
     /// Show the roots and issuing CAs that the server trusts
-    Show(ShowArgs),
+    Show,
     /// Print the roots, PEM: what verifiers pin
     Bundle(BundleArgs),
     /// Make a successor of the issuing CA, on the machine that has the root key
@@ -39,15 +39,12 @@ enum CaCommand {
 impl CaArgs {
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
         match &self.command {
-            CaCommand::Show(args) => args.run(context),
+            CaCommand::Show => show(context),
             CaCommand::Bundle(args) => args.run(context),
             CaCommand::RenewIssuer(args) => args.run(context),
         }
     }
 }
-
-#[derive(Args, Debug)]
-struct ShowArgs {}
 
 #[derive(Serialize)]
 struct CaView {
@@ -57,27 +54,24 @@ struct CaView {
     issuing: Vec<ParsedView>,
 }
 
-impl ShowArgs {
-    #[expect(clippy::unused_self, reason = "each command is run alike")]
-    fn run(&self, context: &Context) -> Result<Report> {
-        let client = context.client()?;
-        let bundle = context.wait(fetch(&client))?;
-        let view = CaView {
-            roots: certificates(&bundle.roots_pem)?,
-            issuing: certificates(&bundle.issuing_pem)?,
-            trust_domain: bundle.trust_domain,
-            bundle_hash: bundle.bundle_hash,
-        };
-        let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
-        for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
-            for ca in certificates {
-                let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
-                table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
-            }
+fn show(context: &Context) -> Result<Report> {
+    let client = context.client()?;
+    let bundle = wait(fetch(&client))?;
+    let view = CaView {
+        roots: certificates(&bundle.roots_pem)?,
+        issuing: certificates(&bundle.issuing_pem)?,
+        trust_domain: bundle.trust_domain,
+        bundle_hash: bundle.bundle_hash,
+    };
+    let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
+    for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
+        for ca in certificates {
+            let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
+            table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
         }
-        let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
-        Ok(Report::table(table, &view)?.with_hint(hint))
     }
+    let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
+    Ok(Report::table(table, &view)?.with_hint(hint))
 }
 
 #[derive(Args, Debug)]
@@ -101,7 +95,7 @@ struct BundleView {
 impl BundleArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let bundle = context.wait(fetch(&client))?;
+        let bundle = wait(fetch(&client))?;
         let view = BundleView {
             trust_domain: bundle.trust_domain,
             bundle_hash: bundle.bundle_hash,
@@ -149,7 +143,7 @@ impl RenewIssuerArgs {
         let home = local_home(self.home.as_deref(), context)?;
         let passphrase = self.key_passphrase_file.as_deref().map(secret_input::first_line).transpose()?;
         let variable = |name: &str| context.environment.variable(name);
-        let renewed = context.wait(async {
+        let renewed = wait(async {
             let means = means(&variable, context);
             Ok(local::renew_issuing_ca(&home, passphrase.as_ref(), &means).await?)
         })?;

@@ -15,6 +15,7 @@ use std::{
 use airunner_core::{Clock, EnrollmentId, Error, KeyAlgorithm, Label, Result, Secret, Serial};
 use airunner_pki::{IssuerCertificate, PrivateKey, certificate_to_pem};
 use rustix::fs::{FlockOperation, flock};
+use tokio::task::spawn_blocking;
 
 use super::{LoadedIdentity, disk};
 
@@ -30,7 +31,7 @@ const NAMES: [&str; 4] = [KEY, CERTIFICATE, ROOTS, BUNDLE];
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const LOCK_TRIES: u32 = 2_400;
 
-/// The folder of an identity. All its methods block.
+/// The folder of an identity. Its methods read and write files where they are called.
 #[derive(Clone, Debug)]
 pub struct IdentityFiles {
     folder: PathBuf,
@@ -146,10 +147,14 @@ impl IdentityFiles {
     /// # Errors
     /// `file` when it can't be made; `unreachable` when another process holds the lock for two minutes.
     pub(crate) async fn lock(&self, clock: &dyn Clock) -> Result<FolderLock> {
-        disk::make_directory(&self.folder)?;
         let path = self.folder.join(".lock");
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = opened.map_err(disk::failed("open", &path))?;
+        let (folder, place) = (self.folder.clone(), path.clone());
+        let opened = spawn_blocking(move || {
+            disk::make_directory(&folder)?;
+            let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&place);
+            opened.map_err(disk::failed("open", &place))
+        });
+        let file = opened.await.map_err(Error::internal)??;
         for _ in 0..LOCK_TRIES {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(FolderLock { _file: file }),

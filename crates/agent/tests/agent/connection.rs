@@ -1,0 +1,123 @@
+//! Lost connections and exchanged identities, which a job must not notice.
+
+use std::{sync::Arc, time::Duration};
+
+use airunner_e2e::ShiftedClock;
+use airunner_proto::job::v1::{JobSpec, JobState, WriteJobInputRequest, exit::How};
+
+use crate::bed::{Bed, Proxy, Worker, is_alive, lines, loaded, open_directory, shell, soon, until};
+
+/// Prints numbers for a second or so.
+const COUNTING: &str =
+    "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; [ $((i % 30)) -ne 0 ] || sleep 0.01; done";
+
+fn counted() -> String {
+    (1..=3_000).flat_map(|n: u32| [n.to_string(), "\n".to_owned()]).collect()
+}
+
+#[tokio::test]
+async fn output_survives_lost_connections_without_gap_or_repeat() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let worker = Worker::start(bed.client_through(&proxy), open_directory(), |_| {});
+    let job_id = bed.submit(shell(COUNTING)).await;
+    let mut watch = bed.watch(&job_id);
+    for count in [1, 500, 1_000, 1_500] {
+        watch.until(|seen| lines(&seen.stdout) >= count).await;
+        proxy.cut();
+    }
+    let report = watch.end().await;
+    assert_eq!((report.state(), report.exit()), (JobState::Completed, Some(How::Code(0))));
+    assert!(report.text() == counted(), "{}", report.text());
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn output_survives_an_exchanged_identity_without_gap_or_repeat() {
+    let bed = Bed::new().await;
+    let client = bed.client();
+    let worker = Worker::start(client.clone(), open_directory(), |_| {});
+    let job_id = bed.submit(shell(COUNTING)).await;
+    let mut watch = bed.watch(&job_id);
+    for count in [1, 1_000] {
+        watch.until(|seen| lines(&seen.stdout) >= count).await;
+        let successor = bed.server.issue(&bed.credentials.id).await;
+        client.replace_identity(loaded(&successor, "")).unwrap();
+    }
+    let report = watch.end().await;
+    assert_eq!(report.exit(), Some(How::Code(0)));
+    assert!(report.text() == counted(), "{}", report.text());
+    // The next job comes over the new connection.
+    assert_eq!(bed.run(shell("echo more")).await.text(), "more\n");
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn input_survives_a_lost_connection_and_is_not_repeated() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let worker = Worker::start(bed.client_through(&proxy), open_directory(), |_| {});
+    let job_id = bed.submit(JobSpec { command: "cat".to_owned(), stdin: true, ..Default::default() }).await;
+    let mut watch = bed.watch(&job_id);
+    for n in 1..=4_usize {
+        let end = n == 4;
+        let request = WriteJobInputRequest { job_id: job_id.clone(), data: n.to_string().into(), end };
+        soon(bed.admin.jobs().write_job_input(request)).await.unwrap();
+        if !end {
+            watch.until(|seen| seen.stdout.len() >= n).await;
+            proxy.cut();
+        }
+    }
+    let report = watch.end().await;
+    assert_eq!(report.text(), "1234");
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_waits_for_a_server_that_is_away() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let worker = Worker::start(bed.client_through(&proxy), open_directory(), |_| {});
+    for n in 0..3 {
+        proxy.cut();
+        assert_eq!(bed.run(shell(&format!("echo {n}"))).await.text(), format!("{n}\n"));
+    }
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_is_extended_at_a_third_of_its_length() {
+    let bed = Bed::new().await;
+    let clock = bed.server.clock.clone();
+    let worker = Worker::start_at(clock.clone(), bed.client(), open_directory(), |options| {
+        options.visibility = Duration::from_secs(10);
+    });
+    let job_id = bed.submit(shell("echo ready; exec sleep 1000")).await;
+    bed.watch(&job_id).until(|seen| !seen.stdout.is_empty()).await;
+    for _ in 0..4 {
+        let before = bed.job(&job_id).await.lease_deadline.unwrap();
+        clock.advance(Duration::from_secs(4));
+        until(async || bed.job(&job_id).await.lease_deadline.unwrap().seconds >= before.seconds + 4).await;
+    }
+    assert_eq!(bed.job(&job_id).await.attempt, 1);
+    worker.stop_now().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_lease_cannot_be_extended_is_killed_before_another_gets_it() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let clock = Arc::new(ShiftedClock::default());
+    let client = bed.client_through(&proxy);
+    let worker = Worker::start_at(clock.clone(), client, open_directory(), |options| {
+        options.visibility = Duration::from_secs(10);
+    });
+    let job_id = bed.submit(shell("echo ready; exec sleep 1000")).await;
+    let pid = bed.watch(&job_id).until(|seen| !seen.stdout.is_empty()).await.started[0];
+    proxy.close();
+    clock.advance(Duration::from_secs(9));
+    assert!(is_alive(pid));
+    clock.advance(Duration::from_secs(1));
+    until(async || !is_alive(pid)).await;
+    worker.stop_now().await;
+}

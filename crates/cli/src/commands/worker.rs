@@ -1,0 +1,145 @@
+//! `worker`: takes jobs and runs them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use airunner_agent::{JobUser, RotationOptions, Run, WorkerOptions, rotate, run_worker};
+use airunner_client::{Client, IdentitySource};
+use airunner_core::QueueName;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    connection::IdentityPlace,
+    context::Context,
+    failure::{Failure, Result},
+    report::Report,
+    runtime::wait_on_all_cores,
+    service::{shutdown_signal, start_log},
+    values,
+};
+
+/// Where a worker that runs as root keeps workspaces: other users' jobs must be able to pass through.
+const ROOT_STATE: &str = "/var/lib/airunner/worker";
+/// What git may fetch by.
+const PROTOCOLS: [&str; 5] = ["https", "ssh", "http", "git", "file"];
+
+/// Take jobs and run them until stopped.
+///
+/// The identity is that of a worker or a service, in a folder (--identity): it is renewed while the worker runs. SIGINT
+/// and SIGTERM drain: no new jobs, and those that run may end within --drain. Logs to stderr, at the level of
+/// AIRUNNER_LOG (info).
+#[derive(Args, Debug)]
+pub(crate) struct WorkerArgs {
+    /// A queue to take jobs from; may be repeated, in order of preference, at most 16 [default: default]
+    #[arg(long = "queue", value_name = "NAME", value_delimiter = ',')]
+    queues: Vec<QueueName>,
+    /// Jobs at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    concurrency: u32,
+    /// End after one job
+    #[arg(long)]
+    once: bool,
+    /// Run jobs as this worker's own user: they can then read its key and speak in its name
+    #[arg(long, conflicts_with = "run_as")]
+    same_user: bool,
+    /// Run jobs as this user, by name or number, with a group if you like, as build:docker; only root can [default: nobody]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    run_as: Option<String>,
+    /// What repositories may be fetched by: https, ssh, http, git, file
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "https,ssh",
+        value_parser = clap::builder::PossibleValuesParser::new(PROTOCOLS),
+        hide_possible_values = true
+    )]
+    git_protocols: Vec<String>,
+    /// Where workspaces are kept, a folder for this worker alone [default: /var/lib/airunner/worker for root, else
+    /// $XDG_STATE_HOME/airunner/worker]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// How long a lease lasts when it isn't extended, 10s to 1h: another worker takes the job then
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = values::duration)]
+    visibility_timeout: Duration,
+    /// How long jobs may go on once the worker is told to stop
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    drain: Duration,
+    /// What to run after each renewal of the identity, by `sh -c`
+    #[arg(long, value_name = "LINE")]
+    after: Option<String>,
+}
+
+impl WorkerArgs {
+    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        let worker = self.options(context)?;
+        let connection = context.connection()?;
+        let mut options = context.client_options()?;
+        let files = match &connection.identity {
+            Some(IdentityPlace::Folder(_)) => Some(connection.identity_files()?),
+            _ => None,
+        };
+        if let Some(files) = &files {
+            options.identity = Some(IdentitySource::Folder(files.clone()));
+        }
+        start_log(&context.environment)?;
+        if files.is_none() {
+            tracing::warn!("the identity is no folder, so it is not renewed: name one with --identity");
+        }
+        let client = Client::new(options)?;
+        let rotation = files.map(|files| RotationOptions { files, after: self.after.clone() });
+        wait_on_all_cores(work(context, client, worker, rotation))?;
+        Ok(Report::nothing())
+    }
+
+    fn options(&self, context: &Context) -> Result<WorkerOptions> {
+        let is_root = rustix::process::geteuid().is_root();
+        let user = match (&self.run_as, self.same_user) {
+            (Some(name), _) => JobUser::Named(name.clone()),
+            (None, true) => JobUser::Same,
+            (None, false) if is_root => JobUser::Named("nobody".to_owned()),
+            (None, false) => {
+                return Err(Failure::Usage(
+                    "this worker is not root, so its jobs would run as its own user, could read its key and speak in \
+                     its name: say --same-user if that is meant, or run it as root"
+                        .to_owned(),
+                ));
+            }
+        };
+        let of_user = || {
+            let state = context.environment.folder("XDG_STATE_HOME", ".local/state");
+            state.map(|state| state.join("airunner/worker"))
+        };
+        let default = if is_root { Some(PathBuf::from(ROOT_STATE)) } else { of_user() };
+        let state_dir = self.state_dir.clone().or(default);
+        let state_dir =
+            state_dir.ok_or_else(|| Failure::Usage("there is no home: name a --state-dir".to_owned()))?;
+        Ok(WorkerOptions {
+            queues: self.queues.clone(),
+            concurrency: self.concurrency,
+            visibility: self.visibility_timeout,
+            git_protocols: self.git_protocols.clone(),
+            drain: self.drain,
+            run: if self.once { Run::Once } else { Run::UntilShutdown },
+            user,
+            ..WorkerOptions::new(state_dir)
+        })
+    }
+}
+
+/// Works, and keeps the identity alive for as long.
+async fn work(
+    context: &Context,
+    client: Client,
+    worker: WorkerOptions,
+    rotation: Option<RotationOptions>,
+) -> Result<()> {
+    let shutdown = shutdown_signal()?;
+    let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
+    // Rotation goes on through the drain: what still runs is published with an identity that counts.
+    if let Some(rotation) = rotation {
+        let (clock, random) = (Arc::clone(&clock), Arc::clone(&random));
+        tokio::spawn(rotate(client.clone(), rotation, clock, random, CancellationToken::new()));
+    }
+    Ok(run_worker(client, worker, clock, random, shutdown).await?)
+}
