@@ -17,7 +17,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::certificate::ParsedView;
-use crate::{context::Context, failure::Result, report::Report, report::Table, runtime::wait, secret_input};
+use crate::{
+    context::Context, failure::Result, profile::Profiles, report::Report, report::Table, runtime::wait,
+    secret_input,
+};
 
 /// The certificate authority.
 #[derive(Args, Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct CaArgs {
 #[derive(Debug, Subcommand)]
 enum CaCommand {
     /// Show the roots and issuing CAs that the server trusts
-    Show,
+    Show(ShowArgs),
     /// Print the roots, PEM: what verifiers pin
     Bundle(BundleArgs),
     /// Make a successor of the issuing CA, on the machine that has the root key
@@ -39,12 +42,15 @@ enum CaCommand {
 impl CaArgs {
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
         match &self.command {
-            CaCommand::Show => show(context),
+            CaCommand::Show(args) => args.run(context),
             CaCommand::Bundle(args) => args.run(context),
             CaCommand::RenewIssuer(args) => args.run(context),
         }
     }
 }
+
+#[derive(Args, Debug)]
+struct ShowArgs {}
 
 #[derive(Serialize)]
 struct CaView {
@@ -54,24 +60,27 @@ struct CaView {
     issuing: Vec<ParsedView>,
 }
 
-fn show(context: &Context) -> Result<Report> {
-    let client = context.client()?;
-    let bundle = wait(fetch(&client))?;
-    let view = CaView {
-        roots: certificates(&bundle.roots_pem)?,
-        issuing: certificates(&bundle.issuing_pem)?,
-        trust_domain: bundle.trust_domain,
-        bundle_hash: bundle.bundle_hash,
-    };
-    let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
-    for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
-        for ca in certificates {
-            let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
-            table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
+impl ShowArgs {
+    #[expect(clippy::unused_self, reason = "each command is run alike")]
+    fn run(&self, context: &Context) -> Result<Report> {
+        let client = context.client()?;
+        let bundle = wait(fetch(&client))?;
+        let view = CaView {
+            roots: certificates(&bundle.roots_pem)?,
+            issuing: certificates(&bundle.issuing_pem)?,
+            trust_domain: bundle.trust_domain,
+            bundle_hash: bundle.bundle_hash,
+        };
+        let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
+        for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
+            for ca in certificates {
+                let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
+                table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
+            }
         }
+        let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
+        Ok(Report::table(table, &view)?.with_hint(hint))
     }
-    let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
-    Ok(Report::table(table, &view)?.with_hint(hint))
 }
 
 #[derive(Args, Debug)]
@@ -124,7 +133,7 @@ fn certificates(pem: &str) -> Result<Vec<ParsedView>> {
 
 #[derive(Args, Debug)]
 struct RenewIssuerArgs {
-    /// The folder of the environment [env: AIRUNNER_HOME] [default: where `bootstrap` makes it]
+    /// The folder of the environment [env: AIRUNNER_HOME] [default: the profile's, else where `bootstrap` makes it]
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
     /// A file whose first line is the passphrase of the root key, where it is not that of server.toml
@@ -156,12 +165,23 @@ impl RenewIssuerArgs {
     }
 }
 
-/// The folder of the local environment.
+/// The folder of the environment on this machine: the one that is named, that of AIRUNNER_HOME, that of the profile, or
+/// the default.
 pub(super) fn local_home(home: Option<&Path>, context: &Context) -> Result<Home> {
-    match home {
-        Some(home) => Ok(Home::at(home)),
-        None => Ok(Home::from_environment(&|name| context.environment.variable(name))?),
+    if let Some(home) = home {
+        return Ok(Home::at(home));
     }
+    if context.environment.variable("AIRUNNER_HOME").is_none() {
+        let profiles = Profiles::read(&context.environment)?;
+        let profile = match context.environment.variable("AIRUNNER_PROFILE") {
+            Some(name) => profiles.named(&name)?,
+            None => profiles.default_profile()?,
+        };
+        if let Some(home) = profile.home {
+            return Ok(Home::at(home));
+        }
+    }
+    Ok(Home::from_environment(&|name| context.environment.variable(name))?)
 }
 
 /// What the local environment's files are read and written with.
