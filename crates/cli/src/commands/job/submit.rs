@@ -163,8 +163,7 @@ async fn feed(client: &Client, job_id: &str) -> Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    reading.await.map_err(Error::internal)?;
-    Ok(())
+    Ok(reading.await.map_err(Error::internal)?)
 }
 
 async fn stop(client: &Client, output: Output, job_id: String) {
@@ -174,7 +173,7 @@ async fn stop(client: &Client, output: Output, job_id: String) {
         // It has had enough: what it did not read it did not want.
         Err(error) if error.is(Label::JobEnded) => {}
         Err(error) => {
-            output.note(&format!("{job_id} did not get all of its input, and can't be stopped: {error}")),
+            output.note(&format!("{job_id} did not get all of its input, and can't be stopped: {error}"));
         }
     }
 }
