@@ -316,11 +316,12 @@ fn check_in_background(stores: &Arc<OpenStores>, server: &mut Server) {
 fn announce(addresses: &Addresses, ready_fd: Option<u32>) -> Result<()> {
     notify(&[sd_notify::NotifyState::Ready]);
     let Some(descriptor) = ready_fd else { return Ok(()) };
-    let line = serde_json::to_string(addresses).map_err(Error::internal)?;
+    // In one write: whoever waits may close its end after the first.
+    let line = serde_json::to_string(addresses).map_err(Error::internal)? + "\n";
     let told = std::fs::OpenOptions::new()
         .append(true)
         .open(format!("/proc/self/fd/{descriptor}"))
-        .and_then(|mut file| writeln!(file, "{line}"));
+        .and_then(|mut file| file.write_all(line.as_bytes()));
     told.map_err(|error| {
         Error::new(Label::Config, format!("--ready-fd {descriptor} can't be written to: {error}"))
             .with_cause(error)
