@@ -145,7 +145,9 @@ impl VerifyArgs {
         let chain = parsed(&self.file)?;
         let ((_, leaf), _) =
             chain.split_first().ok_or_else(|| Failure::Usage("there is no certificate".to_owned()))?;
-        check_chain(&chain, &roots, &*context.clock)?;
+        // What is not valid is no failure to prove who calls, whatever its label: the exit code is a plain 1.
+        check_chain(&chain, &roots, &*context.clock)
+            .map_err(|failure| Failure::WithCode(1, Box::new(failure)))?;
         let view = VerifiedView {
             valid: true,
             certificate: ParsedView::from(leaf),
