@@ -19,6 +19,7 @@ use crate::{
     failure::{Failure, Result},
     profile::{self, Profile, Profiles},
     report::Report,
+    runtime::wait,
 };
 
 /// Make an environment, or find it whole.
@@ -106,11 +107,11 @@ impl BootstrapArgs {
             random: Arc::clone(&context.random),
         };
         if self.dry_run {
-            let foreseen = context.wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
+            let foreseen = wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
             let steps = foreseen.steps.iter().map(StepView::from).collect();
             return self.report(&home, steps, foreseen.warnings, Vec::new());
         }
-        let made = context.wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
+        let made = wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
         let mut steps: Vec<_> = made.steps.iter().map(StepView::from).collect();
         steps.push(keep_profile(context, &home, &made.config)?);
         let is_default = Profiles::read(&context.environment)?.is_default(self.environment.as_str());

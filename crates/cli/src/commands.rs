@@ -1,6 +1,7 @@
 //! The commands, one file a noun, and what several of them take. To add one: a module, a variant of [`Command`], a line
 //! of [`Command::run`].
 
+mod agent;
 mod audit;
 mod bench;
 mod ca;
@@ -34,9 +35,14 @@ pub(crate) enum Command {
     /// Turn an enrolment token into a key, a certificate and, if you like, a profile
     Enroll(enroll::EnrollArgs),
     /// Renew an identity now: a new key and its certificate take the place of the old
-    Renew(renew::RenewArgs),
+    ///
+    /// They are exchanged in the identity's folder (--identity, or that of the profile); whatever uses the folder takes
+    /// them over. The old certificate still counts for an hour.
+    Renew,
+    /// Keep an identity fresh: renew it when two thirds of its life are over, until stopped
+    Agent(agent::AgentArgs),
     /// Who you are to the server, by which certificate, and what you may do
-    Whoami(whoami::WhoamiArgs),
+    Whoami,
     /// Principals: who there is, what they are, and what they may do
     Principal(principal::PrincipalArgs),
     /// Certificates of principals
@@ -47,10 +53,8 @@ pub(crate) enum Command {
     Enrollment(enrollment::EnrollmentArgs),
     /// Jobs; without a command, those of yours that are running
     Job(job::JobArgs),
-    /// Take jobs and run them
+    /// Take jobs and run them until stopped
     Worker(worker::WorkerArgs),
-    /// Keep an identity alive: renew it in time, for as long as this runs
-    Agent(worker::AgentArgs),
     /// The audit log
     Audit(audit::AuditArgs),
     /// Measure how much a server does in a time
@@ -70,18 +74,18 @@ impl Command {
         match self {
             Self::Bootstrap(args) => args.run(context),
             Self::Enroll(args) => args.run(context),
-            Self::Renew(args) => args.run(context),
-            Self::Whoami(args) => args.run(context),
+            Self::Renew => renew::run(context),
+            Self::Agent(args) => args.run(context),
+            Self::Whoami => whoami::run(context),
             Self::Principal(args) => args.run(context),
             Self::Certificate(args) => args.run(context),
             Self::Ca(args) => args.run(context),
             Self::Enrollment(args) => args.run(context),
             Self::Job(args) => args.run(context),
             Self::Worker(args) => args.run(context),
-            Self::Agent(args) => args.run(context),
             Self::Audit(args) => args.run(context),
             Self::Bench(args) => args.run(context),
-            Self::Completion(args) => args.run(),
+            Self::Completion(args) => Ok(args.run()),
             Self::Man(args) => args.run(),
         }
     }

@@ -11,7 +11,9 @@ mod failure;
 mod profile;
 mod prompt;
 mod report;
+mod runtime;
 mod secret_input;
+mod service;
 mod values;
 mod view;
 
@@ -32,7 +34,7 @@ pub fn main() -> ExitCode {
     };
     let finished = Context::new(&cli).and_then(|context| {
         let report = cli.command.run(&context)?;
-        report.print(&context.output)
+        report.print(context.output)
     });
     match finished {
         Ok(code) => ExitCode::from(code),

@@ -38,6 +38,7 @@ pub(crate) struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) client_key_passphrase_file: Option<PathBuf>,
     /// `default` or `p384`.
+    #[expect(clippy::struct_field_names, reason = "the name that it has everywhere")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tls_profile: Option<String>,
     /// The folder of the environment, where it is on this machine: its root key and its store.
@@ -164,10 +165,7 @@ pub(crate) fn write(environment: &Environment, name: &str, profile: &Profile) ->
 /// The text with the profile's section exchanged.
 fn edit(before: &str, name: &str, profile: &Profile, needs_default: bool) -> Result<String> {
     let headers = [format!("[profiles.{name}]"), format!("[profiles.\"{name}\"]")];
-    let mut text = String::new();
-    if needs_default {
-        text.push_str(&format!("default = \"{name}\"\n"));
-    }
+    let mut text = if needs_default { format!("default = \"{name}\"\n") } else { String::new() };
     let mut in_section = false;
     // Comments at a section's end belong to what follows.
     let mut comments = String::new();

@@ -128,7 +128,7 @@ impl Report {
     ///
     /// # Errors
     /// Where stdout can't be written.
-    pub(crate) fn print(&self, output: &Output) -> Result<u8> {
+    pub(crate) fn print(&self, output: Output) -> Result<u8> {
         let text = match (&self.value, output.format) {
             (Some(value), Format::Json | Format::Yaml) => document(value, output.format, true)?,
             _ => self.human(output),
@@ -145,7 +145,7 @@ impl Report {
         Ok(self.code)
     }
 
-    fn human(&self, output: &Output) -> String {
+    fn human(&self, output: Output) -> String {
         match &self.human {
             Human::Nothing => String::new(),
             Human::Text(text) if text.is_empty() || text.ends_with('\n') => text.clone(),
@@ -185,6 +185,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Failure::OutputClosed`] where nobody reads any more.
+    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub(crate) fn write(self, bytes: &[u8]) -> Result<()> {
         write_to(&mut io::stdout().lock(), bytes)
     }
@@ -193,6 +194,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::write`].
+    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub(crate) fn write_stderr(self, bytes: &[u8]) -> Result<()> {
         write_to(&mut io::stderr().lock(), bytes)
     }
@@ -238,14 +240,11 @@ pub(crate) fn print_failure(failure: &Failure) -> ExitCode {
     }
     let text = match cause {
         Failure::Failed(error) => {
-            let mut text = format!("error: {} ({})\n", visible(error.message()), visible(error.label()));
-            if let Some(after) = error.retry_after() {
-                text.push_str(&format!("  try again in {}\n", airunner_host::duration::format(after)));
-            }
-            if let Some(advice) = advice(error) {
-                text.push_str(&format!("  {advice}\n"));
-            }
-            text
+            let (message, label) = (visible(error.message()), visible(error.label()));
+            let after = error.retry_after().map(airunner_host::duration::format);
+            let after = after.map(|after| format!("  try again in {after}\n")).unwrap_or_default();
+            let advice = advice(error).map(|advice| format!("  {advice}\n")).unwrap_or_default();
+            format!("error: {message} ({label})\n{after}{advice}")
         }
         Failure::Usage(message) => format!("error: {}\n", visible(message)),
         Failure::Declined => "nothing was changed\n".to_owned(),

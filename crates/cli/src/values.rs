@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn durations_may_be_nothing() {
         assert_eq!(duration("0").unwrap(), Duration::ZERO);
-        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5_400));
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_mins(90));
         assert!(duration("10").is_err());
     }
 

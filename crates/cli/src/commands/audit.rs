@@ -8,6 +8,7 @@ use crate::{
     context::Context,
     failure::Result,
     report::{Format, Report, visible},
+    runtime::wait,
     view::audit::AuditView,
 };
 
@@ -52,7 +53,7 @@ impl TailArgs {
         let client = context.client()?;
         let output = context.output;
         let in_one_document = output.format != Format::Table && !self.follow;
-        context.wait(async {
+        wait(async {
             let request = TailAuditRequest { count: self.count, follow: self.follow };
             let mut answers = client.audit().tail_audit(request).await?.into_inner();
             let mut view = TailView { entries: Vec::new() };

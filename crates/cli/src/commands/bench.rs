@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::{bench, context::Context, failure::Result, report::Report};
+use crate::{bench, context::Context, failure::Result, report::Report, runtime::wait_on_all_cores};
 
 /// Measure how much a server does in a time.
 #[derive(Args, Debug)]
@@ -16,7 +16,7 @@ impl BenchArgs {
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
         // Two scenarios need no server, so what is wrong with the connection is their business only.
         let options = context.client_options();
-        let report = context.wait_on_all_cores(async {
+        let report = wait_on_all_cores(async {
             let mut refused = None;
             let connect = || {
                 options.map_err(|failure| {

@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use super::certificate::ParsedView;
 use crate::{
-    context::Context, failure::Result, profile::Profiles, report::Report, report::Table, secret_input,
+    context::Context, failure::Result, profile::Profiles, report::Report, report::Table, runtime::wait,
+    secret_input,
 };
 
 /// The certificate authority.
@@ -63,7 +64,7 @@ impl ShowArgs {
     #[expect(clippy::unused_self, reason = "each command is run alike")]
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let bundle = context.wait(fetch(&client))?;
+        let bundle = wait(fetch(&client))?;
         let view = CaView {
             roots: certificates(&bundle.roots_pem)?,
             issuing: certificates(&bundle.issuing_pem)?,
@@ -103,7 +104,7 @@ struct BundleView {
 impl BundleArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let bundle = context.wait(fetch(&client))?;
+        let bundle = wait(fetch(&client))?;
         let view = BundleView {
             trust_domain: bundle.trust_domain,
             bundle_hash: bundle.bundle_hash,
@@ -151,7 +152,7 @@ impl RenewIssuerArgs {
         let home = local_home(self.home.as_deref(), context)?;
         let passphrase = self.key_passphrase_file.as_deref().map(secret_input::first_line).transpose()?;
         let variable = |name: &str| context.environment.variable(name);
-        let renewed = context.wait(async {
+        let renewed = wait(async {
             let means = means(&variable, context);
             Ok(local::renew_issuing_ca(&home, passphrase.as_ref(), &means).await?)
         })?;

@@ -13,11 +13,12 @@ use clap::{Args, Subcommand};
 pub(super) use issue::KeyType;
 pub(super) use local::ParsedView;
 
-use super::{Paging, PrincipalName, present, renew::RenewArgs};
+use super::{Paging, PrincipalName, present, renew};
 use crate::{
     context::Context,
     failure::{Failure, Result},
     report::{Report, Table},
+    runtime::wait,
     values::{self, CertificateName},
     view::certificate::CertificateView,
 };
@@ -46,7 +47,7 @@ enum CertificateCommand {
     /// Check a certificate's file against the roots of the environment, without a server
     Verify(local::VerifyArgs),
     /// Renew an identity now, as `renew` does
-    Renew(RenewArgs),
+    Renew,
     /// Replace the server's certificate in the local environment
     Rotate(local::RotateArgs),
     /// Revoke certificates; in force when this returns
@@ -63,7 +64,7 @@ impl CertificateArgs {
             CertificateCommand::Get(args) => args.run(context),
             CertificateCommand::Show(args) => args.run(),
             CertificateCommand::Verify(args) => args.run(context),
-            CertificateCommand::Renew(args) => args.run(context),
+            CertificateCommand::Renew => renew::run(context),
             CertificateCommand::Rotate(args) => args.run(context),
             CertificateCommand::Revoke(args) => args.run(context),
         }
@@ -127,7 +128,7 @@ struct ListArgs {
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = context.wait(self.paging.collect(async |page_size, page_token| {
+        let listed = wait(self.paging.collect(async |page_size, page_token| {
             let request = ListCertificatesRequest {
                 page_size,
                 page_token,
@@ -160,8 +161,7 @@ impl GetArgs {
         let (serial_number, fingerprint) = CertificateChoice::wire(self.choice.get().ok_or_else(which)?);
         let request = GetCertificateRequest { serial_number, fingerprint };
         let client = context.client()?;
-        let answer =
-            context.wait(async { Ok(client.certificates().get_certificate(request).await?.into_inner()) })?;
+        let answer = wait(async { Ok(client.certificates().get_certificate(request).await?.into_inner()) })?;
         let view = CertificateView::from(present(answer.certificate, "certificate")?);
         match &view.pem {
             Some(pem) if self.pem => Report::text(pem.clone(), &view),

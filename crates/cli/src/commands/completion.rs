@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::{Shell, generate};
 
-use crate::{cli, failure::Result, report::Report};
+use crate::{cli, report::Report};
 
 /// Print the completion for a shell, as for bash: airunner-cli completion bash > ~/.local/share/bash-completion/completions/airunner-cli
 #[derive(Args, Debug)]
@@ -14,9 +14,9 @@ pub(crate) struct CompletionArgs {
 }
 
 impl CompletionArgs {
-    pub(crate) fn run(&self) -> Result<Report> {
+    pub(crate) fn run(&self) -> Report {
         let mut script = Vec::new();
         generate(self.shell, &mut cli::definition(), cli::NAME, &mut script);
-        Ok(Report::raw(String::from_utf8_lossy(&script)))
+        Report::raw(String::from_utf8_lossy(&script))
     }
 }

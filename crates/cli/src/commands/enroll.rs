@@ -14,6 +14,7 @@ use crate::{
     failure::{Failure, Result},
     profile::{self, Profile},
     report::Report,
+    runtime::wait,
     secret_input,
 };
 
@@ -62,7 +63,7 @@ impl EnrollArgs {
         let folder = self.folder(context)?;
         let passphrase = self.key_passphrase_file.as_deref().map(secret_input::first_line).transpose()?;
         let before = IdentityFiles::open(&folder, passphrase.clone()).and_then(|files| files.load()).ok();
-        let enrolled = context.wait(async {
+        let enrolled = wait(async {
             let token = secret_input::enrollment(self.token_file.as_deref(), &context.environment).await?;
             let mut options = EnrollOptions::new(token, &folder);
             options.profile = self.tls_profile;

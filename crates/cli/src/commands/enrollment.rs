@@ -15,6 +15,7 @@ use crate::{
     failure::Result,
     prompt,
     report::{Report, Table},
+    runtime::wait,
     values,
     view::enrollment::EnrollmentView,
 };
@@ -77,8 +78,8 @@ impl CreateArgs {
             request_id: String::new(),
         };
         let client = context.client()?;
-        let answer = context
-            .wait(async { Ok(client.enrollments().create_enrollment_token(request).await?.into_inner()) })?;
+        let answer =
+            wait(async { Ok(client.enrollments().create_enrollment_token(request).await?.into_inner()) })?;
         let view =
             CreatedView { enrollment: present(answer.enrollment, "enrollment")?.into(), token: answer.token };
         let hint = format!(
@@ -99,7 +100,7 @@ struct ListArgs {
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = context.wait(self.paging.collect(async |page_size, page_token| {
+        let listed = wait(self.paging.collect(async |page_size, page_token| {
             let request = ListEnrollmentTokensRequest { page_size, page_token };
             let answer = client.enrollments().list_enrollment_tokens(request).await?.into_inner();
             let views: Vec<_> = answer.enrollments.into_iter().map(EnrollmentView::from).collect();
@@ -131,7 +132,7 @@ impl DeleteArgs {
         let enrollment_id = self.name.get()?.to_string();
         let request = DeleteEnrollmentTokenRequest { enrollment_id: enrollment_id.clone() };
         let client = context.client()?;
-        context.wait(async {
+        wait(async {
             prompt::confirm(&format!("Take the enrolment {enrollment_id} back?"), self.yes).await?;
             Ok(client.enrollments().delete_enrollment_token(request).await?)
         })?;

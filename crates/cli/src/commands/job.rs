@@ -19,6 +19,7 @@ use crate::{
     context::Context,
     failure::Result,
     report::{Format, Report, Table, visible},
+    runtime::wait,
     values::{self, SignalNumber},
     view::job::JobView,
 };
@@ -67,7 +68,7 @@ impl JobArgs {
 fn running(context: &Context) -> Result<Report> {
     let client = context.client()?;
     let everything = Paging::all();
-    let listed = context.wait(async {
+    let listed = wait(async {
         let owner = own_id(&client).await?;
         let request =
             ListJobsRequest { state: pb::JobState::Running as i32, owner, ..ListJobsRequest::default() };
@@ -100,7 +101,7 @@ struct ListArgs {
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = context.wait(async {
+        let listed = wait(async {
             let owner = if self.mine { Some(own_id(&client).await?) } else { None };
             let owner = owner.or_else(|| self.owner.as_ref().map(ToString::to_string));
             let request = ListJobsRequest {
@@ -145,7 +146,7 @@ impl StatusArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let job_id = self.name.get()?.to_string();
         let client = context.client()?;
-        context.wait(async {
+        wait(async {
             let answer = client.jobs().get_job(GetJobRequest { job_id: job_id.clone() }).await?.into_inner();
             let view = JobView::from(present(answer.job, "job")?);
             if !self.logs {
@@ -189,7 +190,7 @@ impl StopArgs {
             grace: Some(values::wire(self.grace)),
         };
         let client = context.client()?;
-        let answer = context.wait(async { Ok(client.jobs().cancel_job(request).await?.into_inner()) })?;
+        let answer = wait(async { Ok(client.jobs().cancel_job(request).await?.into_inner()) })?;
         let view = JobView::from(present(answer.job, "job")?);
         let text = if view.state == "cancelled" {
             format!("{} is cancelled", view.job_id)

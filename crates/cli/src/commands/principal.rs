@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     failure::Result,
     report::{Report, Table},
+    runtime::wait,
     values::{self, Pair},
     view::principal::PrincipalView,
 };
@@ -136,8 +137,7 @@ impl CreateArgs {
             metadata: self.metadata.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
         };
         let client = context.client()?;
-        let answer =
-            context.wait(async { Ok(client.principals().create_principal(request).await?.into_inner()) })?;
+        let answer = wait(async { Ok(client.principals().create_principal(request).await?.into_inner()) })?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
         let hint = format!("its first certificate: airunner-cli enrollment create {}", view.principal_id);
         Ok(Report::record(view.fields(), &view)?.with_hint(hint))
@@ -154,8 +154,7 @@ impl GetArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let request = GetPrincipalRequest { principal_id: self.name.get()?.to_string() };
         let client = context.client()?;
-        let answer =
-            context.wait(async { Ok(client.principals().get_principal(request).await?.into_inner()) })?;
+        let answer = wait(async { Ok(client.principals().get_principal(request).await?.into_inner()) })?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
         Report::record(view.fields(), &view)
     }
@@ -179,7 +178,7 @@ struct ListArgs {
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = context.wait(self.paging.collect(async |page_size, page_token| {
+        let listed = wait(self.paging.collect(async |page_size, page_token| {
             let request = ListPrincipalsRequest {
                 page_size,
                 page_token,

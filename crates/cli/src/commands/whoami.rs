@@ -1,7 +1,6 @@
 //! `whoami`.
 
 use airunner_proto::principal::v1::WhoAmIRequest;
-use clap::Args;
 use serde::Serialize;
 
 use super::present;
@@ -9,12 +8,9 @@ use crate::{
     context::Context,
     failure::Result,
     report::Report,
+    runtime::wait,
     view::{self, principal::PrincipalView},
 };
-
-/// Who you are to the server.
-#[derive(Args, Debug)]
-pub(crate) struct WhoamiArgs {}
 
 #[derive(Serialize)]
 struct WhoamiView {
@@ -27,31 +23,29 @@ struct WhoamiView {
     spiffe_id: String,
 }
 
-impl WhoamiArgs {
-    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
-        let client = context.client()?;
-        let answer =
-            context.wait(async { Ok(client.principals().who_am_i(WhoAmIRequest {}).await?.into_inner()) })?;
-        let view = WhoamiView {
-            principal: present(answer.principal, "principal")?.into(),
-            permissions: answer.permissions,
-            serial_number: answer.serial_number,
-            expires_at: view::time(answer.expires_at.as_ref()),
-            fingerprint: answer.fingerprint,
-            certificate_hash: answer.certificate_hash,
-            spiffe_id: answer.spiffe_id,
-        };
-        let mut fields = view.principal.fields();
-        // Of oneself one wants to know what one is and may, not how the record came to be.
-        fields.retain(|(name, _)| ["id", "type", "status", "roles", "email"].contains(name));
-        fields.extend([
-            ("permissions", view.permissions.join(", ")),
-            ("SPIFFE id", view.spiffe_id.clone()),
-            ("serial number", view.serial_number.clone()),
-            ("expires", view.expires_at.clone().unwrap_or_default()),
-            ("fingerprint", view.fingerprint.clone()),
-            ("certificate hash", view.certificate_hash.clone()),
-        ]);
-        Report::record(fields, &view)
-    }
+/// Asks the server who is calling.
+pub(super) fn run(context: &Context) -> Result<Report> {
+    let client = context.client()?;
+    let answer = wait(async { Ok(client.principals().who_am_i(WhoAmIRequest {}).await?.into_inner()) })?;
+    let view = WhoamiView {
+        principal: present(answer.principal, "principal")?.into(),
+        permissions: answer.permissions,
+        serial_number: answer.serial_number,
+        expires_at: view::time(answer.expires_at.as_ref()),
+        fingerprint: answer.fingerprint,
+        certificate_hash: answer.certificate_hash,
+        spiffe_id: answer.spiffe_id,
+    };
+    let mut fields = view.principal.fields();
+    // Of oneself one wants to know what one is and may, not how the record came to be.
+    fields.retain(|(name, _)| ["id", "type", "status", "roles", "email"].contains(name));
+    fields.extend([
+        ("permissions", view.permissions.join(", ")),
+        ("SPIFFE id", view.spiffe_id.clone()),
+        ("serial number", view.serial_number.clone()),
+        ("expires", view.expires_at.clone().unwrap_or_default()),
+        ("fingerprint", view.fingerprint.clone()),
+        ("certificate hash", view.certificate_hash.clone()),
+    ]);
+    Report::record(fields, &view)
 }

@@ -1,159 +1,145 @@
-//! `worker` and `agent`: what runs for long on a machine.
+//! `worker`: takes jobs and runs them.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use airunner_agent::{JobUser, RotationOptions, Run, WorkerOptions, rotate, run_worker};
 use airunner_client::{Client, IdentitySource};
-use airunner_core::{Error, QueueName};
+use airunner_core::QueueName;
 use clap::Args;
-use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, failure::Result, report::Report, values::duration};
+use crate::{
+    connection::IdentityPlace,
+    context::Context,
+    failure::{Failure, Result},
+    report::Report,
+    runtime::wait_on_all_cores,
+    service::{shutdown_signal, start_log},
+    values,
+};
 
-/// Where a worker that runs as root keeps the workspaces, which other users' jobs must be able to reach.
+/// Where a worker that runs as root keeps workspaces: other users' jobs must be able to pass through.
 const ROOT_STATE: &str = "/var/lib/airunner/worker";
+/// What git may fetch by.
+const PROTOCOLS: [&str; 5] = ["https", "ssh", "http", "git", "file"];
 
-/// Take jobs and run them, until it is told to stop.
+/// Take jobs and run them until stopped.
 ///
-/// The certificate is renewed while it runs (an identity folder, as `enroll` writes it). SIGTERM and Ctrl-C drain:
-/// running jobs may finish, the others are handed back. As root, jobs run as another user; any other worker needs
-/// --same-user, which lets every job read the worker's own key.
+/// The identity is that of a worker or a service, in a folder (--identity): it is renewed while the worker runs. SIGINT
+/// and SIGTERM drain: no new jobs, and those that run may end within --drain. Logs to stderr, at the level of
+/// AIRUNNER_LOG (info).
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArgs {
-    /// A queue to wait on, in order of preference; may be given several times [default: default]
-    #[arg(long = "queue", value_name = "QUEUE")]
+    /// A queue to take jobs from; may be repeated, in order of preference, at most 16 [default: default]
+    #[arg(long = "queue", value_name = "NAME", value_delimiter = ',')]
     queues: Vec<QueueName>,
-    /// Jobs at a time, 1 to 64
+    /// Jobs at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: u32,
-    /// Take one job, finish it, and exit
+    /// End after one job
     #[arg(long)]
     once: bool,
-    /// Run jobs as the worker's own user: each can then read the worker's key and speak in its name
+    /// Run jobs as this worker's own user: they can then read its key and speak in its name
     #[arg(long, conflicts_with = "run_as")]
     same_user: bool,
-    /// Run jobs as this user (name, number, user:group); needs root
-    #[arg(long, value_name = "USER", default_value = "nobody")]
-    run_as: String,
-    /// What repositories may be fetched by, of https, ssh, git, file
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "https,ssh")]
+    /// Run jobs as this user, by name or number, with a group if you like, as build:docker; only root can [default: nobody]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    run_as: Option<String>,
+    /// What repositories may be fetched by: https, ssh, http, git, file
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "https,ssh",
+        value_parser = clap::builder::PossibleValuesParser::new(PROTOCOLS),
+        hide_possible_values = true
+    )]
     git_protocols: Vec<String>,
-    /// How long a lease lasts, 10s to 1h; it is extended at a third
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
-    visibility_timeout: Duration,
-    /// How long running jobs may go on once it is told to stop
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
-    drain: Duration,
-    /// Where workspaces are kept, by this worker alone [default: beside the identity; as root /var/lib/airunner/worker]
+    /// Where workspaces are kept, a folder for this worker alone [default: /var/lib/airunner/worker for root, else
+    /// $XDG_STATE_HOME/airunner/worker]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// A line for `sh -c` after each renewal
-    #[arg(long, value_name = "COMMAND")]
+    /// How long a lease lasts when it isn't extended, 10s to 1h: another worker takes the job then
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = values::duration)]
+    visibility_timeout: Duration,
+    /// How long jobs may go on once the worker is told to stop
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    drain: Duration,
+    /// What to run after each renewal of the identity, by `sh -c`
+    #[arg(long, value_name = "LINE")]
     after: Option<String>,
-}
-
-/// Keep an identity alive: renew it at two thirds of its life, for as long as this runs.
-///
-/// Whatever uses the folder sees the old pair of files or the new one, never half of each.
-#[derive(Args, Debug)]
-pub(crate) struct AgentArgs {
-    /// A line for `sh -c` after each renewal, as in "systemctl reload nginx"
-    #[arg(long, value_name = "COMMAND")]
-    after: Option<String>,
-}
-
-#[derive(Serialize)]
-struct StoppedView {
-    stopped: bool,
 }
 
 impl WorkerArgs {
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
+        let worker = self.options(context)?;
         let connection = context.connection()?;
-        let files = connection.identity_files().ok();
         let mut options = context.client_options()?;
+        let files = match &connection.identity {
+            Some(IdentityPlace::Folder(_)) => Some(connection.identity_files()?),
+            _ => None,
+        };
         if let Some(files) = &files {
             options.identity = Some(IdentitySource::Folder(files.clone()));
         }
-        let worker = self.options(files.as_ref().map(|files| files.folder().with_file_name("worker")));
-        start_log();
-        context.wait_on_all_cores(async {
-            let client = Client::connect(options).await?;
-            let shutdown = stop_on_signals()?;
-            let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
-            let work = run_worker(client.clone(), worker, clock, random, shutdown.clone());
-            // An identity in files of its own is renewed by whoever keeps them.
-            let Some(files) = files else { return Ok(work.await?) };
-            let rotation = RotationOptions { files, after: self.after.clone() };
-            let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
-            let rotating = tokio::spawn(rotate(client, rotation, clock, random, shutdown));
-            let ended = work.await;
-            rotating.abort();
-            Ok(ended?)
-        })?;
-        stopped()
+        start_log(&context.environment)?;
+        if files.is_none() {
+            tracing::warn!("the identity is no folder, so it is not renewed: name one with --identity");
+        }
+        let client = Client::new(options)?;
+        let rotation = files.map(|files| RotationOptions { files, after: self.after.clone() });
+        wait_on_all_cores(work(context, client, worker, rotation))?;
+        Ok(Report::nothing())
     }
 
-    fn options(&self, beside_identity: Option<PathBuf>) -> WorkerOptions {
+    fn options(&self, context: &Context) -> Result<WorkerOptions> {
         let is_root = rustix::process::geteuid().is_root();
-        let default = beside_identity.filter(|_| !is_root).unwrap_or_else(|| PathBuf::from(ROOT_STATE));
-        WorkerOptions {
+        let user = match (&self.run_as, self.same_user) {
+            (Some(name), _) => JobUser::Named(name.clone()),
+            (None, true) => JobUser::Same,
+            (None, false) if is_root => JobUser::Named("nobody".to_owned()),
+            (None, false) => {
+                return Err(Failure::Usage(
+                    "this worker is not root, so its jobs would run as its own user, could read its key and speak in \
+                     its name: say --same-user if that is meant, or run it as root"
+                        .to_owned(),
+                ));
+            }
+        };
+        let of_user = || {
+            let state = context.environment.folder("XDG_STATE_HOME", ".local/state");
+            state.map(|state| state.join("airunner/worker"))
+        };
+        let default = if is_root { Some(PathBuf::from(ROOT_STATE)) } else { of_user() };
+        let state_dir = self.state_dir.clone().or(default);
+        let state_dir =
+            state_dir.ok_or_else(|| Failure::Usage("there is no home: name a --state-dir".to_owned()))?;
+        Ok(WorkerOptions {
             queues: self.queues.clone(),
             concurrency: self.concurrency,
             visibility: self.visibility_timeout,
-            user: if self.same_user { JobUser::Same } else { JobUser::Named(self.run_as.clone()) },
             git_protocols: self.git_protocols.clone(),
             drain: self.drain,
             run: if self.once { Run::Once } else { Run::UntilShutdown },
-            ..WorkerOptions::new(self.state_dir.clone().unwrap_or(default))
-        }
+            user,
+            ..WorkerOptions::new(state_dir)
+        })
     }
 }
 
-impl AgentArgs {
-    pub(crate) fn run(&self, context: &Context) -> Result<Report> {
-        let files = context.connection()?.identity_files()?;
-        let mut options = context.client_options()?;
-        options.identity = Some(IdentitySource::Folder(files.clone()));
-        start_log();
-        context.wait_with_signals(async {
-            let client = Client::new(options)?;
-            let rotation = RotationOptions { files, after: self.after.clone() };
-            let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
-            rotate(client, rotation, clock, random, stop_on_signals()?).await;
-            Ok(())
-        })?;
-        stopped()
+/// Works, and keeps the identity alive for as long.
+async fn work(
+    context: &Context,
+    client: Client,
+    worker: WorkerOptions,
+    rotation: Option<RotationOptions>,
+) -> Result<()> {
+    let shutdown = shutdown_signal()?;
+    let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
+    // Rotation goes on through the drain: what still runs is published with an identity that counts.
+    if let Some(rotation) = rotation {
+        let (clock, random) = (Arc::clone(&clock), Arc::clone(&random));
+        tokio::spawn(rotate(client.clone(), rotation, clock, random, CancellationToken::new()));
     }
-}
-
-fn stopped() -> Result<Report> {
-    Report::text("", &StoppedView { stopped: true })
-}
-
-/// A token that SIGTERM and Ctrl-C cancel.
-fn stop_on_signals() -> Result<CancellationToken> {
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(Error::internal)?;
-    let mut terminations = signal(SignalKind::terminate()).map_err(Error::internal)?;
-    let token = CancellationToken::new();
-    let stop = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupts.recv() => {}
-            _ = terminations.recv() => {}
-        }
-        stop.cancel();
-    });
-    Ok(token)
-}
-
-/// The log of what runs for long goes to stderr.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AIRUNNER_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // Only a second log in one process could fail.
-    let _ = log.try_init();
+    Ok(run_worker(client, worker, clock, random, shutdown).await?)
 }

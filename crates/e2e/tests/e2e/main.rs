@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calls;
+mod clock;
 mod denial;
+mod escalation;
 mod jobs;
 mod lifecycle;
 mod limits;
 mod listeners;
 mod matrix;
+mod order;
 mod output;
 mod servers;
 mod tls;

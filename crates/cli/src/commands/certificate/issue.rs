@@ -23,8 +23,8 @@ use serde::Serialize;
 
 use super::PrincipalName;
 use crate::{
-    commands::present, context::Context, failure::Result, report::Report, secret_input, values,
-    view::certificate::CertificateView,
+    commands::present, context::Context, failure::Result, report::Report, runtime::wait, secret_input,
+    values, view::certificate::CertificateView,
 };
 
 /// A key's type.
@@ -102,7 +102,7 @@ impl GenerateArgs {
         }
         files::create_private_folder(&folder)?;
         let csr = request_in(&folder, algorithm, passphrase.as_ref())?;
-        let (issued, roots_pem) = context.wait(async {
+        let (issued, roots_pem) = wait(async {
             let issued = self.ask(&client, id, csr).await?;
             let bundle = client.certificates().get_trust_bundle(GetTrustBundleRequest {}).await?;
             Ok((issued, bundle.into_inner().roots_pem))
@@ -207,8 +207,8 @@ impl IssueArgs {
             request_id: self.request_id.clone(),
         };
         let client = context.client()?;
-        let answer = context
-            .wait(async { Ok(client.certificates().issue_certificate(request).await?.into_inner()) })?;
+        let answer =
+            wait(async { Ok(client.certificates().issue_certificate(request).await?.into_inner()) })?;
         let view = IssuedView {
             certificate: present(answer.certificate, "certificate")?.into(),
             chain_pem: answer.chain_pem,
@@ -238,8 +238,8 @@ impl RegisterArgs {
             description: self.description.clone(),
         };
         let client = context.client()?;
-        let answer = context
-            .wait(async { Ok(client.certificates().register_certificate(request).await?.into_inner()) })?;
+        let answer =
+            wait(async { Ok(client.certificates().register_certificate(request).await?.into_inner()) })?;
         let view = CertificateView::from(present(answer.certificate, "certificate")?);
         Report::record(view.fields(), &view)
     }

@@ -22,6 +22,7 @@ use crate::{
     context::Context,
     failure::{Failure, Result},
     report::Report,
+    runtime::wait,
 };
 
 #[derive(Args, Debug)]
@@ -183,18 +184,13 @@ fn check_chain(chain: &[(Vec<u8>, ParsedCertificate)], roots: &[Vec<u8>], clock:
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     let name = leaf.dns_names.first().map(ToString::to_string);
     let name = name.or_else(|| leaf.ip_addresses.first().map(ToString::to_string));
-    let verified = match (&leaf.principal, name) {
-        (None, Some(name)) => {
-            let name = ServerName::try_from(name).map_err(Error::internal)?;
-            let verifier = WebPkiServerVerifier::builder_with_provider(store, provider).build();
-            let verifier = verifier.map_err(Error::internal)?;
-            verifier.verify_server_cert(&leaf_der, &above, &name, &[], at).map(drop)
-        }
-        _ => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(store, provider).build();
-            let verifier = verifier.map_err(Error::internal)?;
-            verifier.verify_client_cert(&leaf_der, &above, at).map(drop)
-        }
+    let verified = if let (None, Some(name)) = (&leaf.principal, name) {
+        let name = ServerName::try_from(name).map_err(Error::internal)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(store, provider).build();
+        verifier.map_err(Error::internal)?.verify_server_cert(&leaf_der, &above, &name, &[], at).map(drop)
+    } else {
+        let verifier = WebPkiClientVerifier::builder_with_provider(store, provider).build();
+        verifier.map_err(Error::internal)?.verify_client_cert(&leaf_der, &above, at).map(drop)
     };
     verified.map_err(|error| {
         refuse(format!(
@@ -242,8 +238,7 @@ impl RotateArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let home: Home = local_home(self.home.as_deref(), context)?;
         let variable = |name: &str| context.environment.variable(name);
-        let step =
-            context.wait(async { Ok(local::rotate_server(&home, &means(&variable, context)).await?) })?;
+        let step = wait(async { Ok(local::rotate_server(&home, &means(&variable, context)).await?) })?;
         let files = home.server();
         let view = RotatedView {
             outcome: step.outcome.as_str(),

@@ -12,6 +12,7 @@ use crate::{
     failure::{Failure, Result},
     prompt,
     report::Report,
+    runtime::wait,
     values,
 };
 
@@ -55,7 +56,7 @@ impl RevokeArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let request = self.request()?;
         let client = context.client()?;
-        let answer = context.wait(async {
+        let answer = wait(async {
             if let Some(principal) = self.principal.as_ref().filter(|_| !self.dry_run) {
                 self.confirm(&client, principal, &request).await?;
             }

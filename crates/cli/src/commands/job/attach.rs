@@ -14,7 +14,8 @@ use crate::{
     context::Context,
     failure::{Failure, Result},
     report::{Format, Output, Report},
-    view::job::{EndedView, EventView},
+    runtime::wait_with_signals,
+    view::job::{EndedView, EventView, ExitView},
 };
 
 /// The exit code when the job has none to give.
@@ -70,7 +71,7 @@ impl AttachArgs {
         let job_id = self.name.get()?.to_string();
         let client = context.client()?;
         let output = context.output;
-        let ended = match context.wait_with_signals(watch(&client, output, &job_id, self.from.0))? {
+        let ended = match wait_with_signals(watch(&client, output, &job_id, self.from.0))? {
             Outcome::Ended(ended) => ended,
             Outcome::Detached { sequence, failure } => {
                 output.note(&format!(
@@ -80,7 +81,7 @@ impl AttachArgs {
                 return Err(failure);
             }
         };
-        let code = ended.exit.map_or(NO_CODE, |exit| exit.shell_code());
+        let code = ended.exit.map_or(NO_CODE, ExitView::shell_code);
         if output.format != Format::Table {
             output.item("", &ended)?;
         } else if ended.state != "completed" {

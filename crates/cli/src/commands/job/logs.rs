@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     failure::Result,
     report::{Format, Output, Report},
+    runtime::wait,
 };
 
 #[derive(Args, Debug)]
@@ -41,7 +42,7 @@ impl LogsArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let job_id = self.name.get()?.to_string();
         let client = context.client()?;
-        context.wait(async {
+        wait(async {
             if context.output.format != Format::Table && !self.follow {
                 let mut output = collect(&client, &job_id).await?;
                 output.keep(self.stream);

@@ -15,6 +15,7 @@ use crate::{
     context::{Context, Environment},
     failure::{Failure, Result},
     report::{Format, Report},
+    runtime::wait,
     values::{self, Pair, Variable},
 };
 
@@ -77,7 +78,7 @@ impl SubmitArgs {
             request_id: HEXLOWER.encode(&context.random.array::<16>()),
         };
         let client = context.client()?;
-        context.wait(async {
+        wait(async {
             let answer = client.jobs().enqueue_jobs(request).await?.into_inner();
             let view = SubmittedView { job_id: present(answer.job_ids.into_iter().next(), "job id")? };
             let report = Report::text(view.job_id.clone(), &view)?;

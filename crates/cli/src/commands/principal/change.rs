@@ -21,6 +21,7 @@ use crate::{
     failure::{Failure, Result},
     prompt,
     report::Report,
+    runtime::wait,
     values::{self, Pair},
     view::principal::PrincipalView,
 };
@@ -76,8 +77,7 @@ impl UpdateArgs {
             update_mask: Some(FieldMask { paths: paths.into_iter().map(str::to_owned).collect() }),
         };
         let client = context.client()?;
-        let answer =
-            context.wait(async { Ok(client.principals().update_principal(request).await?.into_inner()) })?;
+        let answer = wait(async { Ok(client.principals().update_principal(request).await?.into_inner()) })?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
         Report::record(view.fields(), &view)
     }
@@ -141,8 +141,8 @@ impl RolesArgs {
             roles: self.roles.iter().map(|role| wire_role(*role) as i32).collect(),
         };
         let client = context.client()?;
-        let answer = context
-            .wait(async { Ok(client.principals().set_principal_roles(request).await?.into_inner()) })?;
+        let answer =
+            wait(async { Ok(client.principals().set_principal_roles(request).await?.into_inner()) })?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
         Report::record(view.fields(), &view)
     }
@@ -164,8 +164,7 @@ impl SuspendArgs {
             reason: self.reason.clone(),
         };
         let client = context.client()?;
-        let answer =
-            context.wait(async { Ok(client.principals().suspend_principal(request).await?.into_inner()) })?;
+        let answer = wait(async { Ok(client.principals().suspend_principal(request).await?.into_inner()) })?;
         done(answer.principal, "is suspended")
     }
 }
@@ -180,8 +179,7 @@ impl ActivateArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let request = ActivatePrincipalRequest { principal_id: self.name.get()?.to_string() };
         let client = context.client()?;
-        let answer = context
-            .wait(async { Ok(client.principals().activate_principal(request).await?.into_inner()) })?;
+        let answer = wait(async { Ok(client.principals().activate_principal(request).await?.into_inner()) })?;
         done(answer.principal, "is active")
     }
 }
@@ -202,7 +200,7 @@ impl RevokeArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let id = self.name.get()?;
         let client = context.client()?;
-        let answer = context.wait(async {
+        let answer = wait(async {
             confirm(&client, id, "Suspend", self.yes).await?;
             let request =
                 RevokePrincipalRequest { principal_id: id.to_string(), reason: self.reason.clone() };
@@ -225,7 +223,7 @@ impl DeleteArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let id = self.name.get()?;
         let client = context.client()?;
-        let answer = context.wait(async {
+        let answer = wait(async {
             confirm(&client, id, "Delete for good", self.yes).await?;
             let request = DeletePrincipalRequest { principal_id: id.to_string() };
             Ok(client.principals().delete_principal(request).await?.into_inner())
