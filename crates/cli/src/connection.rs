@@ -238,17 +238,22 @@ fn roots(layers: &[ConnectionArgs; 3]) -> Option<PathBuf> {
     layers.iter().find(rooted).and_then(|layer| layer.cacert.clone())
 }
 
+/// The place of the profile among the layers: behind command line and environment.
+const PROFILE: usize = 2;
+
 /// The identity of the first layer that has one.
 fn identity(layers: &[ConnectionArgs; 3]) -> Result<Option<IdentityPlace>> {
-    let key_from = |start: usize| layers[start..].iter().find_map(|layer| layer.client_key.clone());
+    // A profile's key belongs to the profile's certificate: with another it would only be a puzzling mismatch.
+    let key = |place: usize| {
+        let told = if place == PROFILE { &layers[..] } else { &layers[..PROFILE] };
+        told.iter().find_map(|layer| layer.client_key.clone()).ok_or_else(no_key)
+    };
     for (place, layer) in layers.iter().enumerate() {
         let found = match (&layer.identity, &layer.cert_bundle, &layer.client_cert) {
             (None, None, None) => continue,
             (Some(folder), None, None) => IdentityPlace::Folder(folder.clone()),
-            (None, Some(bundle), None) => {
-                IdentityPlace::Bundle { bundle: bundle.clone(), key: key_from(0).ok_or_else(no_key)? }
-            }
-            (None, None, Some(certificate)) => of_pair(certificate, key_from(0).ok_or_else(no_key)?),
+            (None, Some(bundle), None) => IdentityPlace::Bundle { bundle: bundle.clone(), key: key(place)? },
+            (None, None, Some(certificate)) => of_pair(certificate, key(place)?),
             _ => {
                 let source = ["the command line", "the environment", "the profile"][place];
                 return Err(Failure::Usage(format!(
@@ -344,7 +349,10 @@ mod tests {
     #[test]
     fn a_certificate_without_a_key_is_refused() {
         let lone = layer(|l| l.client_cert = Some("/a/c.pem".into()));
-        assert!(identity(&[lone, ConnectionArgs::default(), ConnectionArgs::default()]).is_err());
+        let profile = layer(pair);
+        assert!(identity(&[lone.clone(), ConnectionArgs::default(), profile]).is_err());
+        let key = layer(|l| l.client_key = Some("/a/k.pem".into()));
+        assert!(identity(&[lone, key, ConnectionArgs::default()]).is_ok());
     }
 
     #[test]

@@ -78,7 +78,9 @@ impl From<tonic::Status> for Failure {
 pub(crate) fn advice(error: &Error) -> Option<&'static str> {
     let label = Label::ALL.iter().find(|label| label.as_str() == error.label())?;
     Some(match label {
-        Label::Unreachable => "is the server running, and is --server (or the profile) its API address?",
+        Label::Unreachable => {
+            "airunner-server starts one here; --server, or the profile, says where another is"
+        }
         Label::NoCertificate => {
             "the server got no certificate: see --help for the connection options, or enrol with `airunner-cli enroll`"
         }
@@ -93,7 +95,7 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
             "ask an admin for a new one: airunner-cli enrollment create ID"
         }
         Label::PermissionDenied => {
-            "`airunner-cli whoami` lists what you may do; an admin can change it: airunner-cli principal roles ID ROLE..."
+            "`airunner-cli whoami` lists what you may do; an admin can change it: airunner-cli principal roles ID --role ROLE"
         }
         Label::TooManyCertificates => {
             "revoke one that is not in use (`airunner-cli certificate list --principal ID --active`), or raise \

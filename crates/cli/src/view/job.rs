@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use airunner_proto::job::v1::{self as pb, JobState, OutputStream, exit::How, job_event::Kind};
 use data_encoding::BASE64;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{cell, duration, precise_time, some, time, word};
 
@@ -46,8 +46,7 @@ struct RepositoryView {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitView {
     /// With this code.
     Code(i32),
@@ -70,6 +69,17 @@ impl ExitView {
             Self::Code(code) => u8::try_from(code & 0xff).unwrap_or(255),
             Self::Signal(signal) => u8::try_from(signal.clamp(1, 127)).unwrap_or(127).saturating_add(128),
         }
+    }
+}
+
+impl Serialize for ExitView {
+    /// One of `{"code": 1}` and `{"signal": 9}`, which YAML has no other way to say than by a tag.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, number) = match self {
+            Self::Code(code) => ("code", code),
+            Self::Signal(signal) => ("signal", signal),
+        };
+        serializer.collect_map([(name, number)])
     }
 }
 
@@ -232,6 +242,13 @@ mod tests {
         ] {
             assert_eq!(exit.shell_code(), code, "{exit:?}");
         }
+    }
+
+    #[test]
+    fn an_exit_is_told_alike_in_every_format() {
+        let value = serde_norway::to_value(ExitView::Signal(9)).unwrap();
+        assert_eq!(serde_json::to_string(&value).unwrap(), r#"{"signal":9}"#);
+        assert_eq!(serde_norway::to_string(&ExitView::Code(7)).unwrap(), "code: 7\n");
     }
 
     #[test]

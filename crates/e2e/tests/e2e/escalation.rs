@@ -147,21 +147,17 @@ impl Game {
         Self { server, players, tokens, jobs, given, enrolled: BTreeSet::new(), keys }
     }
 
-    async fn attempt(&mut self, player: usize, attempt: Attempt) {
-        let at = player % self.players.len();
+    /// Tries what only admins may; none where the attempt is of another kind.
+    async fn manage(&self, at: usize, attempt: &Attempt) -> Option<Answer> {
         let Player { client, credentials } = &self.players[at];
-        let (client, caller) = (client.clone(), credentials.id.to_string());
-        let is_enroller = caller == "enroller";
-        let csr = || create_csr(&self.keys[0]).unwrap();
-        // What only admins may: the answer is no, whatever the request says.
-        let managed = match &attempt {
+        let answer = match attempt {
             Attempt::SetRoles { id, roles } => {
                 let request = SetPrincipalRolesRequest {
                     principal_id: (*id).to_owned(),
                     version: 0,
                     roles: roles.clone(),
                 };
-                Some(client.call(SET_ROLES, &request).await)
+                client.call(SET_ROLES, &request).await
             }
             Attempt::Update { id } => {
                 let scope = pb::EnrolScope { id_prefix: "x".to_owned(), types: vec![2, 4] };
@@ -174,51 +170,57 @@ impl Game {
                     principal: Some(principal),
                     update_mask: Some(prost_types::FieldMask { paths }),
                 };
-                Some(client.call(UPDATE_PRINCIPAL, &request).await)
+                client.call(UPDATE_PRINCIPAL, &request).await
             }
             Attempt::Suspend { id } => {
                 let request =
                     SuspendPrincipalRequest { principal_id: (*id).to_owned(), reason: String::new() };
-                Some(client.call(SUSPEND, &request).await)
+                client.call(SUSPEND, &request).await
             }
-            Attempt::Activate { id } => Some(
-                client.call(ACTIVATE, &ActivatePrincipalRequest { principal_id: (*id).to_owned() }).await,
-            ),
-            Attempt::Delete { id } => Some(
-                client
-                    .call(DELETE_PRINCIPAL, &DeletePrincipalRequest { principal_id: (*id).to_owned() })
-                    .await,
-            ),
+            Attempt::Activate { id } => {
+                let request = ActivatePrincipalRequest { principal_id: (*id).to_owned() };
+                client.call(ACTIVATE, &request).await
+            }
+            Attempt::Delete { id } => {
+                let request = DeletePrincipalRequest { principal_id: (*id).to_owned() };
+                client.call(DELETE_PRINCIPAL, &request).await
+            }
             Attempt::Issue { id } => {
                 let request = IssueCertificateRequest {
                     principal_id: (*id).to_owned(),
-                    csr: csr(),
+                    csr: create_csr(&self.keys[0]).unwrap(),
                     ..Default::default()
                 };
-                Some(client.call(ISSUE, &request).await)
+                client.call(ISSUE, &request).await
             }
             Attempt::Register { id } => {
-                let certificate = self.players[at].credentials.chain[0].clone();
+                let certificate = credentials.chain[0].clone();
                 let request = RegisterCertificateRequest {
                     principal_id: (*id).to_owned(),
                     certificate,
                     ..Default::default()
                 };
-                Some(client.call(REGISTER, &request).await)
+                client.call(REGISTER, &request).await
             }
             Attempt::Revoke { id } => {
                 let request =
                     RevokeCertificatesRequest { principal_id: (*id).to_owned(), ..Default::default() };
-                Some(client.call(REVOKE, &request).await)
+                client.call(REVOKE, &request).await
             }
-            _ => None,
+            _ => return None,
         };
-        if let Some(answer) = managed {
-            let answer = answer.unwrap();
+        Some(answer.unwrap())
+    }
+
+    async fn attempt(&mut self, player: usize, attempt: Attempt) {
+        let at = player % self.players.len();
+        if let Some(answer) = self.manage(at, &attempt).await {
             let denied = (Code::PermissionDenied, "permission-denied");
-            assert_eq!((answer.code, answer.label.as_str()), denied, "{caller}: {attempt:?}");
+            assert_eq!((answer.code, answer.label.as_str()), denied, "{attempt:?}");
             return;
         }
+        let (client, caller) = (self.players[at].client.clone(), self.players[at].credentials.id.to_string());
+        let is_enroller = caller == "enroller";
         match attempt {
             Attempt::Create { id, kind, roles, scope, names } => {
                 let request = CreatePrincipalRequest {

@@ -13,6 +13,7 @@ mod listeners;
 mod matrix;
 mod order;
 mod output;
+mod permissions;
 mod servers;
 mod tls;
 mod worker;

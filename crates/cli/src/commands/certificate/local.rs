@@ -146,9 +146,9 @@ impl VerifyArgs {
         let chain = parsed(&self.file)?;
         let ((_, leaf), _) =
             chain.split_first().ok_or_else(|| Failure::Usage("there is no certificate".to_owned()))?;
-        // What is not valid is no failure to prove who calls, whatever its label: the exit code is a plain 1.
-        check_chain(&chain, &roots, &*context.clock)
-            .map_err(|failure| Failure::WithCode(1, Box::new(failure)))?;
+        // Exit code 3 is for a caller who is not authenticated: here nobody calls.
+        let failed = |failure| Failure::WithCode(1, Box::new(failure));
+        check_chain(&chain, &roots, &*context.clock).map_err(failed)?;
         let view = VerifiedView {
             valid: true,
             certificate: ParsedView::from(leaf),
@@ -166,7 +166,7 @@ impl VerifyArgs {
 
 /// Builds the chain from the leaf to a root, as a TLS peer does, for what the leaf is for.
 fn check_chain(chain: &[(Vec<u8>, ParsedCertificate)], roots: &[Vec<u8>], clock: &dyn Clock) -> Result<()> {
-    let refuse = |why: String| Failure::from(Error::new(Label::UnknownCertificate, why));
+    let refuse = |why: String| Failure::from(Error::invalid("certificate", why));
     let Some(((leaf_der, leaf), above)) = chain.split_first() else {
         return Err(refuse("there is no certificate".to_owned()));
     };

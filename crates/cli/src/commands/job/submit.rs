@@ -2,9 +2,11 @@
 
 use std::{io::Read, time::Duration};
 
-use airunner_client::{Backoff, Client};
+use airunner_client::Client;
 use airunner_core::{Error, Label, QueueName};
-use airunner_proto::job::v1::{EnqueueJobsRequest, JobSpec, Repository, WriteJobInputRequest};
+use airunner_proto::job::v1::{
+    CancelJobRequest, EnqueueJobsRequest, JobSpec, Repository, WriteJobInputRequest,
+};
 use clap::Args;
 use data_encoding::HEXLOWER;
 use serde::Serialize;
@@ -14,7 +16,7 @@ use crate::{
     commands::present,
     context::{Context, Environment},
     failure::{Failure, Result},
-    report::{Format, Report},
+    report::{Format, Output, Report},
     runtime::wait,
     values::{self, Pair, Variable},
 };
@@ -55,7 +57,7 @@ pub(super) struct SubmitArgs {
     /// Wait this long before it may be taken
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     delay: Option<Duration>,
-    /// Send it what comes on standard input here
+    /// Send it what comes on standard input here, at most 1 MiB
     #[arg(long)]
     stdin: bool,
     /// Where it runs, relative to its workspace
@@ -91,7 +93,11 @@ impl SubmitArgs {
                 Format::Table => context.output.write(format!("{}\n", view.job_id).as_bytes())?,
                 _ => context.output.item("", &view)?,
             }
-            feed(&client, &view.job_id).await?;
+            if let Err(failure) = feed(&client, &view.job_id).await {
+                // It would wait for the rest for ever, or take a part for the whole.
+                stop(&client, context.output, view.job_id).await;
+                return Err(failure);
+            }
             Ok(Report::nothing())
         })
     }
@@ -128,7 +134,7 @@ fn repository(text: &str) -> Repository {
     Repository { url: url.to_owned(), revision: revision.to_owned() }
 }
 
-/// Sends standard input to the job, piece by piece. Where as much waits as a job may have, it waits for the worker.
+/// Sends standard input to the job, piece by piece. A piece is sent once: twice is worse than not at all.
 async fn feed(client: &Client, job_id: &str) -> Result<()> {
     let (sender, mut pieces) = mpsc::channel::<std::io::Result<Vec<u8>>>(4);
     let reading = spawn_blocking(move || {
@@ -149,25 +155,26 @@ async fn feed(client: &Client, job_id: &str) -> Result<()> {
     while let Some(piece) = pieces.recv().await {
         let data = piece.map_err(unreadable)?;
         let end = data.is_empty();
-        write(client, WriteJobInputRequest { job_id: job_id.to_owned(), data, end }).await?;
+        let request = WriteJobInputRequest { job_id: job_id.to_owned(), data, end };
+        match client.jobs().write_job_input(request).await.map_err(airunner_client::Error::from) {
+            Ok(_) => {}
+            // It has had enough: what it did not read it did not want.
+            Err(error) if error.is(Label::JobEnded) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
-    reading.await.map_err(Error::internal)?;
-    Ok(())
+    Ok(reading.await.map_err(Error::internal)?)
 }
 
-async fn write(client: &Client, request: WriteJobInputRequest) -> Result<()> {
-    let mut backoff = Backoff::default();
-    loop {
-        let error = match client.jobs().write_job_input(request.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(status) => airunner_client::Error::from(status),
-        };
-        // Any other failure may have left the piece there, and twice is worse than not at all.
-        if !error.is(Label::LimitReached) {
-            return Err(error.into());
+async fn stop(client: &Client, output: Output, job_id: String) {
+    let request = CancelJobRequest { job_id: job_id.clone(), ..CancelJobRequest::default() };
+    match client.jobs().cancel_job(request).await.map_err(airunner_client::Error::from) {
+        Ok(_) => output.note(&format!("{job_id} did not get all of its input: it is stopped")),
+        // It has had enough: what it did not read it did not want.
+        Err(error) if error.is(Label::JobEnded) => {}
+        Err(error) => {
+            output.note(&format!("{job_id} did not get all of its input, and can't be stopped: {error}"));
         }
-        let pause = backoff.next(&**client.random()).max(error.retry_after().unwrap_or_default());
-        client.clock().sleep(pause).await;
     }
 }
 
