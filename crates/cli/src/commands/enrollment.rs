@@ -13,6 +13,7 @@ use super::{EnrollmentName, Paging, PrincipalName, present};
 use crate::{
     context::Context,
     failure::Result,
+    prompt,
     report::{Report, Table},
     runtime::wait,
     values,
@@ -115,6 +116,9 @@ impl ListArgs {
 struct DeleteArgs {
     #[command(flatten)]
     name: EnrollmentName,
+    /// Don't ask
+    #[arg(long, short)]
+    yes: bool,
 }
 
 #[derive(Serialize)]
@@ -128,7 +132,10 @@ impl DeleteArgs {
         let enrollment_id = self.name.get()?.to_string();
         let request = DeleteEnrollmentTokenRequest { enrollment_id: enrollment_id.clone() };
         let client = context.client()?;
-        wait(async { Ok(client.enrollments().delete_enrollment_token(request).await?) })?;
+        wait(async {
+            prompt::confirm(&format!("Take the enrolment {enrollment_id} back?"), self.yes).await?;
+            Ok(client.enrollments().delete_enrollment_token(request).await?)
+        })?;
         let text = format!("{enrollment_id} is deleted");
         Report::text(text, &DeletedView { enrollment_id, deleted: true })
     }

@@ -149,6 +149,13 @@ impl Work<'_> {
                 day(root.record.expires_at)
             ),
         );
+        if step == Step::Replaced {
+            self.warnings.push(
+                "every certificate of the old CA has stopped counting: restart the servers, and enrol every principal \
+                 but the admin anew"
+                    .to_owned(),
+            );
+        }
         if root.record.expires_at < now.plus(ROOT_WARNING) {
             self.warnings.push(format!(
                 "the root CA ends on {}: plan its successor now; bootstrap replaces it only with --force-new-ca, \

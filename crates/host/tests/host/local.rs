@@ -160,6 +160,7 @@ async fn a_new_ca_takes_the_old_one_s_place_with_all_that_stands_on_it() {
     for what in ["certificate authority", "server certificate", "admin certificate"] {
         assert_eq!(outcome(&replaced, what), Outcome::Replaced, "{what}");
     }
+    assert!(replaced.warnings[0].contains("enrol every principal"), "{:?}", replaced.warnings);
     let after = bed.files();
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     for name in ["ca.pem", "ca-key.pem", "issuing.pem", "server/cert.pem", "admin/ca.pem"] {

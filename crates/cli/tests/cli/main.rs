@@ -1,0 +1,8 @@
+//! The command line through its real binary, each test in a home of its own.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bed;
+mod bootstrap;
+mod files;
+mod frame;
+mod prompt;
