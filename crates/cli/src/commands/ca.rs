@@ -17,7 +17,14 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::certificate::ParsedView;
-use crate::{context::Context, failure::Result, report::Report, report::Table, runtime::wait, secret_input};
+use crate::{
+    context::Context,
+    failure::Result,
+    report::{Report, Table},
+    runtime::wait,
+    secret_input,
+    view::short,
+};
 
 /// The certificate authority.
 #[derive(Args, Debug)]
@@ -66,7 +73,7 @@ fn show(context: &Context) -> Result<Report> {
     let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
     for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
         for ca in certificates {
-            let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
+            let (subject, until) = (ca.subject_dn.clone(), short(Some(&ca.not_after)));
             table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
         }
     }
