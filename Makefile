@@ -54,3 +54,4 @@ test-tools:
 
 lint-tools:
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	@$(CARGO) fetch --locked --quiet

@@ -52,6 +52,30 @@ struct Sighting {
     server: ServerId,
     counter: u64,
     at: Monotonic,
+    /// Whether it was seen to move at all: a row alone may be of a server that died long ago.
+    moved: bool,
+}
+
+/// What is known of another server from its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// It moved lately.
+    Moves,
+    /// It was not seen to move, but not watched for long enough either.
+    Unknown,
+    /// It stands still.
+    Still,
+}
+
+/// What the others' times say of this server's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing.
+    Good,
+    /// It is ahead of servers of which it is not known whether they live: nothing may be decided by it yet.
+    Unsure,
+    /// It is wrong, and how.
+    Wrong(String),
 }
 
 /// This server among the others.
@@ -62,7 +86,7 @@ pub struct Fleet {
     counter: AtomicU64,
     draining: AtomicBool,
     store_full: AtomicBool,
-    clock_fault: Mutex<Option<String>>,
+    clock: Mutex<Verdict>,
     last_beat: Mutex<Option<(Timestamp, Monotonic)>>,
     sightings: Mutex<Vec<Sighting>>,
 }
@@ -78,7 +102,7 @@ impl Fleet {
             counter: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             store_full: AtomicBool::new(false),
-            clock_fault: Mutex::new(None),
+            clock: Mutex::new(Verdict::Unsure),
             last_beat: Mutex::new(None),
             sightings: Mutex::new(Vec::new()),
         }
@@ -106,18 +130,23 @@ impl Fleet {
     pub async fn beat(&self) -> Result<()> {
         let now = self.context.now();
         let jumped = self.jumped(now);
+        let judge = |reply: &HeartbeatReply| {
+            self.note(reply);
+            jumped
+                .clone()
+                .map_or_else(|| judge_clock(now, self.id, reply, |row| self.life(row)), Verdict::Wrong)
+        };
+        // Judged before it is written: a time that is ahead of all others would put all others behind it.
+        let before = judge(&self.context.stores.servers.servers().await?);
         let row = self.row(now);
-        let reply =
-            self.context.stores.servers.heartbeat(row, jumped.is_none() && self.is_clock_good()).await;
+        let reply = self.context.stores.servers.heartbeat(row, before == Verdict::Good).await;
         self.store_full.store(matches!(&reply, Err(error) if error.label() == Label::StoreFull), SeqCst);
-        let reply = reply?;
-        self.note(&reply);
-        let fault = jumped.or_else(|| clock_fault(now, self.id, &reply, |row| self.is_live(row)));
-        let mut current = self.clock_fault.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fault) = fault.as_ref().filter(|_| current.is_none()) {
+        let verdict = judge(&reply?);
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Verdict::Wrong(fault), Verdict::Good | Verdict::Unsure) = (&verdict, &*clock) {
             tracing::error!(fault, "this server is not ready");
         }
-        *current = fault;
+        *clock = verdict;
         Ok(())
     }
 
@@ -152,7 +181,7 @@ impl Fleet {
         if self.store_full.load(SeqCst) {
             fault(Label::StoreFull, "the store's disk is full: writes are refused, reads go on".to_owned());
         }
-        if let Some(message) = self.clock_fault.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(message) = self.clock_fault() {
             fault(Label::ClockSkew, message);
         }
         faults
@@ -164,8 +193,7 @@ impl Fleet {
     /// `feed-stale`, `clock-skew`.
     pub fn admit_connection(&self) -> Result<()> {
         require_fresh(&self.context, Freshness::Fresh)?;
-        let fault = self.clock_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        fault.map_or(Ok(()), |message| Err(Error::new(Label::ClockSkew, message)))
+        self.clock_fault().map_or(Ok(()), |message| Err(Error::new(Label::ClockSkew, message)))
     }
 
     /// Whether a request on a live connection may be served.
@@ -235,8 +263,16 @@ impl Fleet {
         }
     }
 
-    fn is_clock_good(&self) -> bool {
-        self.clock_fault.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    /// Whether something may be ended because its time is over, as this server's clock has it.
+    pub(crate) fn is_clock_good(&self) -> bool {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) == Verdict::Good
+    }
+
+    fn clock_fault(&self) -> Option<String> {
+        match &*self.clock.lock().unwrap_or_else(PoisonError::into_inner) {
+            Verdict::Good | Verdict::Unsure => None,
+            Verdict::Wrong(fault) => Some(fault.clone()),
+        }
     }
 
     /// Whether wall time has run away from monotonic time since the last heartbeat.
@@ -259,39 +295,58 @@ impl Fleet {
         for row in &reply.servers {
             match sightings.iter_mut().find(|sighting| sighting.server == row.id) {
                 Some(sighting) if sighting.counter == row.counter => {}
-                Some(sighting) => (sighting.counter, sighting.at) = (row.counter, now),
-                None => sightings.push(Sighting { server: row.id, counter: row.counter, at: now }),
+                Some(sighting) => {
+                    (sighting.counter, sighting.at, sighting.moved) = (row.counter, now, true);
+                }
+                None => {
+                    let counter = row.counter;
+                    sightings.push(Sighting { server: row.id, counter, at: now, moved: false });
+                }
             }
         }
     }
 
     fn is_live(&self, row: &ServerRow) -> bool {
+        self.life(row) != Life::Still
+    }
+
+    fn life(&self, row: &ServerRow) -> Life {
         let now = self.context.clock.monotonic();
         let sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
-        let sighting = sightings.iter().find(|sighting| sighting.server == row.id);
-        sighting.is_none_or(|sighting| now.since(sighting.at) < FENCED_AFTER)
+        match sightings.iter().find(|sighting| sighting.server == row.id) {
+            Some(sighting) if now.since(sighting.at) >= FENCED_AFTER => Life::Still,
+            Some(Sighting { moved: true, .. }) => Life::Moves,
+            Some(_) | None => Life::Unknown,
+        }
     }
 }
 
-/// What the others' times say against this server's.
-fn clock_fault(
+/// What the others' times say of this server's.
+fn judge_clock(
     now: Timestamp,
     own: ServerId,
     reply: &HeartbeatReply,
-    is_live: impl Fn(&ServerRow) -> bool,
-) -> Option<String> {
+    life: impl Fn(&ServerRow) -> Life,
+) -> Verdict {
     let behind = reply.highest.since(now);
     if behind > MAX_BEHIND {
-        return Some(format!(
+        return Verdict::Wrong(format!(
             "this machine's clock is {} s behind the newest time in the store: set it right",
             behind.as_secs()
         ));
     }
-    let others = reply.servers.iter().filter(|row| row.id != own && is_live(row));
-    let ahead = others.map(|row| now.since(row.at)).min()?;
-    (ahead > MAX_AHEAD).then(|| {
-        format!("this machine's clock is {} s ahead of the other servers': set it right", ahead.as_secs())
-    })
+    let ahead_of = |wanted| {
+        let others = reply.servers.iter().filter(|row| row.id != own && life(row) == wanted);
+        others.map(|row| now.since(row.at)).min()
+    };
+    match (ahead_of(Life::Moves), ahead_of(Life::Unknown)) {
+        (Some(ahead), _) if ahead > MAX_AHEAD => Verdict::Wrong(format!(
+            "this machine's clock is {} s ahead of the other servers': set it right",
+            ahead.as_secs()
+        )),
+        (None, Some(ahead)) if ahead > MAX_AHEAD => Verdict::Unsure,
+        _ => Verdict::Good,
+    }
 }
 
 #[cfg(test)]
@@ -318,13 +373,18 @@ mod tests {
     #[test]
     fn a_clock_is_judged_by_the_highest_time_and_by_the_others() {
         let own = ServerId::from_bytes([0; 16]);
-        let fault =
-            |now, reply: &HeartbeatReply| clock_fault(Timestamp::from_millis(now), own, reply, |_| true);
-        assert_eq!(fault(10_000, &reply(12_000, &[])), None);
-        assert!(fault(10_000, &reply(12_001, &[])).unwrap().contains("behind"));
-        assert_eq!(fault(40_000, &reply(40_000, &[10_000])), None);
-        assert!(fault(40_001, &reply(40_001, &[10_000])).unwrap().contains("ahead"));
+        let judge = |now, reply: &HeartbeatReply, life: Life| {
+            judge_clock(Timestamp::from_millis(now), own, reply, |_| life)
+        };
+        let says = |verdict, word: &str| matches!(verdict, Verdict::Wrong(fault) if fault.contains(word));
+        assert_eq!(judge(10_000, &reply(12_000, &[]), Life::Moves), Verdict::Good);
+        assert!(says(judge(10_000, &reply(12_001, &[]), Life::Moves), "behind"));
+        assert_eq!(judge(40_000, &reply(40_000, &[10_000]), Life::Moves), Verdict::Good);
+        assert!(says(judge(40_001, &reply(40_001, &[10_000]), Life::Moves), "ahead"));
         // One other that agrees is enough: it is the third that is behind.
-        assert_eq!(fault(50_000, &reply(50_000, &[1_000, 49_000])), None);
+        assert_eq!(judge(50_000, &reply(50_000, &[1_000, 49_000]), Life::Moves), Verdict::Good);
+        // A row that was only just found may be of a server that lives, or of one that died long ago.
+        assert_eq!(judge(40_001, &reply(40_001, &[10_000]), Life::Unknown), Verdict::Unsure);
+        assert_eq!(judge(40_001, &reply(40_001, &[10_000]), Life::Still), Verdict::Good);
     }
 }

@@ -42,11 +42,15 @@ impl Housekeeping {
         }
     }
 
-    /// Runs the list once, if this server holds the lease. Returns whether it does.
+    /// Runs the list once, if this server holds the lease and its clock can be trusted: much of the list ends what
+    /// has had its time. Returns whether it did.
     ///
     /// # Errors
     /// `store-unavailable` and the like; `version-conflict` when another took the lease meanwhile.
     pub async fn step(&self) -> Result<bool> {
+        if !self.fleet.is_clock_good() {
+            return Ok(false);
+        }
         let now = self.context.now();
         let lease = self.context.stores.servers.hold_housekeeping(&self.fleet.id(), now, LEASE).await?;
         let Some(fencing) = lease else { return Ok(false) };

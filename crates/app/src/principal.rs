@@ -284,7 +284,7 @@ impl Principals {
         check_metadata("metadata", &wanted.metadata)?;
         check_validity(wanted)?;
         self.check_dns_names(caller, wanted)?;
-        check_scope(wanted.enrol_scope.as_ref())
+        check_scope(caller, wanted.enrol_scope.as_ref())
     }
 
     fn check_dns_names(&self, caller: &Caller, wanted: &Principal) -> Result<()> {
@@ -358,8 +358,12 @@ fn check_validity(wanted: &Principal) -> Result<()> {
     Err(Error::invalid("validity", "a certificate's life is between 5 minutes and 90 days"))
 }
 
-fn check_scope(scope: Option<&EnrolScope>) -> Result<()> {
+fn check_scope(caller: &Caller, scope: Option<&EnrolScope>) -> Result<()> {
     let Some(scope) = scope else { return Ok(()) };
+    // It means nothing without the role; who later gives the role must find no scope of another's choosing.
+    if !caller.permissions().contains(airunner_core::Permission::PrincipalsManage) {
+        return Err(Error::new(Label::Escalation, "an enrol_scope is set by an admin"));
+    }
     let allowed = |kind: &PrincipalType| matches!(kind, PrincipalType::Worker | PrincipalType::Service);
     if scope.types.is_empty() || !scope.types.iter().all(allowed) {
         return Err(Error::invalid("enrol_scope.types", "an enroller brings in workers and services only"));

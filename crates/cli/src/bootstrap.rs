@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use airunner_core::{DnsName, Error, Label, PrincipalId};
 use airunner_host::{
     Config, Home,
-    bootstrap::{Plan, StepReport},
+    bootstrap::{Outcome, Plan, StepReport},
     config::Environment,
     environment_variable,
     local::{self, LocalPlan, Means},
@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::{
     context::Context,
     failure::{Failure, Result},
-    profile::{self, Profile},
+    profile::{self, Profile, Profiles},
     report::Report,
     runtime::wait,
 };
@@ -43,7 +43,7 @@ pub(crate) struct BootstrapArgs {
     /// The file whose first line encrypts the private keys
     #[arg(long, value_name = "FILE")]
     key_passphrase_file: Option<PathBuf>,
-    /// Where everything is put; by default $AIRUNNER_HOME, else ~/.local/share/airunner/local
+    /// Where everything is put; by default $AIRUNNER_HOME, else ~/.local/share/airunner/ENVIRONMENT
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
     /// The first admin
@@ -79,10 +79,13 @@ struct BootstrapView {
     dry_run: bool,
     steps: Vec<StepView>,
     warnings: Vec<String>,
+    next: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct StepView {
+    /// Which of the six; none for what only goes with them.
+    step: Option<u8>,
     what: &'static str,
     outcome: &'static str,
     detail: String,
@@ -105,21 +108,19 @@ impl BootstrapArgs {
         };
         if self.dry_run {
             let foreseen = wait(async { Ok(local::foresee(&home, &plan, &means).await?) })?;
-            return self.report(
-                &home,
-                foreseen.steps.iter().map(StepView::from).collect(),
-                foreseen.warnings,
-            );
+            let steps = foreseen.steps.iter().map(StepView::from).collect();
+            return self.report(&home, steps, foreseen.warnings, Vec::new());
         }
         let made = wait(async { Ok(local::bootstrap(&home, &plan, &means).await?) })?;
         let mut steps: Vec<_> = made.steps.iter().map(StepView::from).collect();
-        steps.push(Self::keep_profile(context, &home, &made.config)?);
-        self.report(&home, steps, made.warnings)
+        steps.push(keep_profile(context, &home, &made.config)?);
+        let is_default = Profiles::read(&context.environment)?.is_default(self.environment.as_str());
+        self.report(&home, steps, made.warnings, next(&home, &made.config, is_default))
     }
 
     fn home(&self) -> Result<Home> {
         match &self.output_dir {
-            None => Ok(Home::from_environment(&environment_variable)?),
+            None => Ok(Home::default_of(self.environment, &environment_variable)?),
             Some(path) => Ok(Home::at(absolute(path)?)),
         }
     }
@@ -145,49 +146,82 @@ impl BootstrapArgs {
         })
     }
 
-    /// Makes everything work from any folder, with no flags.
-    fn keep_profile(context: &Context, home: &Home, config: &Config) -> Result<StepView> {
-        // With port 0 the server says at each start where it is; then the address comes by flag or variable.
-        let is_fixed = config.server().api_addr().port() != 0;
-        let admin = home.admin();
-        let profile = Profile {
-            server: is_fixed.then(|| format!("https://{}", config.server().api_address())),
-            cacert: Some(home.ca()),
-            client_cert: Some(admin.cert),
-            client_key: Some(admin.key),
-            tls_profile: (config.tls().profile() != TlsProfile::Default)
-                .then(|| config.tls().profile().to_string()),
-            ..Profile::default()
-        };
-        let name = config.environment().as_str();
-        let written = profile::write(&context.environment, name, &profile)?;
-        Ok(StepView {
-            what: "profile",
-            outcome: "kept",
-            detail: format!("{name} in {}", written.path.display()),
-        })
-    }
-
-    fn report(&self, home: &Home, steps: Vec<StepView>, warnings: Vec<String>) -> Result<Report> {
+    fn report(
+        &self,
+        home: &Home,
+        steps: Vec<StepView>,
+        warnings: Vec<String>,
+        next: Vec<String>,
+    ) -> Result<Report> {
         let mut lines = Vec::new();
         if self.dry_run {
             lines.push("Nothing was done. This would come of it:".to_owned());
         }
-        for StepView { what, outcome, detail } in &steps {
-            lines.push(format!("{what:22} {outcome:9} {detail}").trim_end().to_owned());
+        for StepView { step, what, outcome, detail } in &steps {
+            let number = step.map(|step| format!("{step}/6")).unwrap_or_default();
+            lines.push(format!("{number:3}  {what:21}  {outcome:10}  {detail}").trim_end().to_owned());
         }
         lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+        if !next.is_empty() {
+            lines.push("Next:".to_owned());
+            lines.extend(next.iter().map(|command| format!("  {command}")));
+        }
         let environment = self.environment.as_str();
         let home = home.path().to_owned();
-        let view = BootstrapView { environment, home, dry_run: self.dry_run, steps, warnings };
-        let report = Report::text(lines.join("\n"), &view)?;
-        Ok(if self.dry_run { report } else { report.with_hint("start the server: airunner-server") })
+        let view = BootstrapView { environment, home, dry_run: self.dry_run, steps, warnings, next };
+        Report::text(lines.join("\n"), &view)
     }
+}
+
+/// Makes everything work from any folder, with no flags.
+fn keep_profile(context: &Context, home: &Home, config: &Config) -> Result<StepView> {
+    // With port 0 the server says at each start where it is; then the address comes by flag or variable.
+    let is_fixed = config.server().api_addr().port() != 0;
+    let profile = Profile {
+        server: is_fixed.then(|| format!("https://{}", config.server().api_address())),
+        cacert: Some(home.ca()),
+        identity: Some(home.admin_folder()),
+        client_key_passphrase_file: config.tls().key_passphrase_file().cloned(),
+        tls_profile: (config.tls().profile() != TlsProfile::Default)
+            .then(|| config.tls().profile().to_string()),
+        home: Some(home.path().to_owned()),
+        ..Profile::default()
+    };
+    let name = config.environment().as_str();
+    let profiles = Profiles::read(&context.environment)?;
+    let outcome = match profiles.find(name) {
+        Some(found) if *found == profile => Outcome::Found,
+        Some(_) => Outcome::Replaced,
+        None => Outcome::Made,
+    };
+    if outcome != Outcome::Found {
+        profile::write(&context.environment, name, &profile)?;
+    }
+    let detail = format!("{name} in {}", profiles.path().display());
+    Ok(StepView { step: None, what: "profile", outcome: outcome.as_str(), detail })
+}
+
+/// What to do now, with the flags that it takes here.
+fn next(home: &Home, config: &Config, is_default: bool) -> Vec<String> {
+    let is_found = config.environment() == Environment::Local
+        && Home::from_environment(&environment_variable).is_ok_and(|default| default == *home);
+    let server = if is_found {
+        "airunner-server".to_owned()
+    } else {
+        format!("airunner-server --config {}", home.server_toml().display())
+    };
+    let profile = if is_default { String::new() } else { format!(" --profile {}", config.environment()) };
+    vec![server, format!("airunner-cli whoami{profile}")]
 }
 
 impl From<&StepReport> for StepView {
     fn from(report: &StepReport) -> Self {
-        Self { what: report.what, outcome: report.outcome.as_str(), detail: report.detail.clone() }
+        Self {
+            step: report.number(),
+            what: report.what,
+            outcome: report.outcome.as_str(),
+            detail: report.detail.clone(),
+        }
     }
 }
 

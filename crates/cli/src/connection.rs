@@ -104,7 +104,8 @@ impl ConnectionArgs {
             client_key: profile.client_key,
             cert_bundle: profile.cert_bundle,
             identity: profile.identity,
-            ..Self::default()
+            client_key_passphrase_file: profile.client_key_passphrase_file,
+            profile: None,
         }
     }
 

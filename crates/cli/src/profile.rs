@@ -34,10 +34,16 @@ pub(crate) struct Profile {
     /// The private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) client_key: Option<PathBuf>,
+    /// The file whose first line is the passphrase of the private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_key_passphrase_file: Option<PathBuf>,
     /// `default` or `p384`.
     #[expect(clippy::struct_field_names, reason = "the name that it has everywhere")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tls_profile: Option<String>,
+    /// The folder of the environment, where it is on this machine: its root key and its store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) home: Option<PathBuf>,
 }
 
 impl Profile {
@@ -100,6 +106,21 @@ impl Profiles {
             if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
         let message = format!("there is no profile {name:?} in {}: {known}", self.path.display());
         Err(Error::new(Label::Config, message).into())
+    }
+
+    /// The profile of this name, if there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<&Profile> {
+        self.content.profiles.get(name)
+    }
+
+    /// Whether this profile is used where none is named.
+    pub(crate) fn is_default(&self, name: &str) -> bool {
+        self.content.default.as_deref() == Some(name)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The profile to use where none is named; an empty one where there is none.

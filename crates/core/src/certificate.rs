@@ -300,7 +300,7 @@ pub trait CertificateStore: Send + Sync {
     /// The certificate of this fingerprint.
     async fn get_by_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>>;
 
-    /// Certificates, newest first.
+    /// Certificates, newest first; with `expires_before`, those that expire first come first.
     async fn list_certificates(
         &self,
         filter: &CertificateFilter,

@@ -44,7 +44,7 @@ pub struct Change {
 pub enum ChangeBatch {
     /// The rows after the number asked for, in order; possibly none.
     Changes(Vec<Change>),
-    /// Rows after that number have been pruned: load a snapshot.
+    /// Rows after that number have been pruned, or the store never gave it (it was restored): load a snapshot.
     Pruned,
 }
 
@@ -53,7 +53,7 @@ pub enum ChangeBatch {
 pub struct DenialSnapshot {
     /// The last change that the snapshot includes.
     pub number: ChangeNumber,
-    /// Principals that are suspended or deleted, and own something unexpired.
+    /// Principals that are suspended or deleted, and have an active certificate.
     pub principals: Vec<(PrincipalId, PrincipalStatus)>,
     /// Unexpired certificates that are revoked.
     pub certificates: Vec<CertificateRef>,

@@ -148,7 +148,8 @@ pub struct Job {
     pub max_attempts: u32,
     /// Whether an exit code other than 0 is an attempt that failed.
     pub retry_on_exit: bool,
-    /// Refuse a second one of the same owner, command and arguments while this one waits or runs.
+    /// No second one of the same owner, command and arguments while this one waits or runs, whichever of the two asks
+    /// for it.
     pub unique: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -311,7 +312,8 @@ pub trait JobStore: Send + Sync {
         audit: AuditEntry,
     ) -> Result<Enqueued>;
 
-    /// Leases waiting jobs: oldest first within a queue, visible at `now`, attempt + 1.
+    /// Leases waiting jobs: oldest first within a queue (those first visible first, then in order of their coming),
+    /// visible at `now`, attempt + 1.
     async fn lease_jobs(&self, request: &LeaseRequest) -> Result<Vec<Job>>;
 
     /// Extends leases that `holder` still holds at `now`; each result is the job's control state, or `lease-lost`.

@@ -56,7 +56,8 @@ impl PageRequest {
     }
 }
 
-/// A page of a list.
+/// A page of a list. It may hold fewer rows than were asked for, even none, and still lead to a next one: where a filter
+/// wants few of many rows, a page ends after a bounded search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// The rows.

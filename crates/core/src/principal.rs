@@ -245,7 +245,8 @@ pub trait PrincipalStore: Send + Sync {
     /// Principals in order of id (folded).
     async fn list_principals(&self, filter: &PrincipalFilter, page: &PageRequest) -> Result<Page<Principal>>;
 
-    /// Overwrites fields, if the version is still `expected` (else `version-conflict`).
+    /// Overwrites fields, if the version is still `expected` (else `version-conflict`). A deleted principal stays as it
+    /// is (`principal-not-active`), and owns no DNS names.
     async fn update_principal(
         &self,
         id: &PrincipalId,
@@ -254,7 +255,7 @@ pub trait PrincipalStore: Send + Sync {
         audit: AuditEntry,
     ) -> Result<Principal>;
 
-    /// Sets roles, if the version is still `expected`. Refuses (`last-admin`) to leave no active admin.
+    /// Sets roles, if the version is still `expected`; a deleted principal's stay (`principal-not-active`). Refuses (`last-admin`) to leave no active admin.
     async fn set_roles(
         &self,
         id: &PrincipalId,

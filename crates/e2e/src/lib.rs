@@ -13,5 +13,5 @@ pub use clock::ShiftedClock;
 pub use gate::{Closed, Gates, Point};
 pub use http::{HttpAnswer, http, https};
 pub use key_wrap::MemoryKeyWrap;
-pub use raw::{Answer, AnswerStream, RawClient};
+pub use raw::{Answer, AnswerStream, RawClient, over_body};
 pub use server::{Credentials, TestServer, TestServerOptions};

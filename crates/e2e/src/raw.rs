@@ -131,11 +131,7 @@ impl RawClient {
     pub async fn probe(&self, path: &str) -> Result<Answer> {
         let body = Full::new(frame(&[])).boxed();
         let response = self.send(self.request(path, body)).await?;
-        let mut stream = AnswerStream { response, buffer: BytesMut::new(), ended: None };
-        Ok(match stream.next().await {
-            Ok(message) => Answer::of(&Status::ok(""), vec![message]),
-            Err(end) => end,
-        })
+        Ok(AnswerStream::of(response).first().await)
     }
 
     /// Calls a method with these headers beside the usual ones. Returns the HTTP response as it is.
@@ -199,7 +195,7 @@ impl RawClient {
     pub async fn open(&self, path: &str, message: &impl prost::Message) -> Result<AnswerStream> {
         let body = Full::new(frame(&message.encode_to_vec())).boxed();
         let response = self.send(self.request(path, body)).await?;
-        Ok(AnswerStream { response, buffer: BytesMut::new(), ended: None })
+        Ok(AnswerStream::of(response))
     }
 
     /// Opens a call whose messages are sent one by one. The answer's head is waited for, so a method that says nothing
@@ -213,7 +209,7 @@ impl RawClient {
             receiver.poll_recv(cx).map(|message| message.map(|message| Ok(Frame::data(frame(&message)))))
         });
         let response = self.send(self.request(path, StreamBody::new(frames).boxed())).await?;
-        Ok((sender, AnswerStream { response, buffer: BytesMut::new(), ended: None }))
+        Ok((sender, AnswerStream::of(response)))
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>> {
@@ -235,14 +231,54 @@ impl RawClient {
     }
 }
 
+/// Sends one message to whatever answers requests, without a connection, and waits for the first answer or the end.
+///
+/// # Panics
+/// For a path that is none.
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+pub async fn over_body<B, F>(path: &str, message: &[u8], answer: F) -> Answer
+where
+    F: AsyncFnOnce(Request<Full<Bytes>>) -> Response<B>,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<airunner_core::BoxError>,
+{
+    let request = Request::builder()
+        .method("POST")
+        .uri(format!("https://localhost{path}"))
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .body(Full::new(frame(message)))
+        .expect("a request");
+    AnswerStream::of(answer(request).await).first().await
+}
+
+type AnyBody = http_body_util::combinators::UnsyncBoxBody<Bytes, airunner_core::BoxError>;
+
 /// The answers of a stream.
 pub struct AnswerStream {
-    response: Response<Incoming>,
+    response: Response<AnyBody>,
     buffer: BytesMut,
     ended: Option<Status>,
 }
 
 impl AnswerStream {
+    fn of<B>(response: Response<B>) -> Self
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<airunner_core::BoxError>,
+    {
+        let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
+        Self { response, buffer: BytesMut::new(), ended: None }
+    }
+
+    /// The first message, or the end where there is none.
+    async fn first(mut self) -> Answer {
+        match self.next().await {
+            Ok(message) => Answer::of(&Status::ok(""), vec![message]),
+            Err(end) => end,
+        }
+    }
+
     /// The next message; the end's status when there is no more.
     ///
     /// # Errors
@@ -297,7 +333,7 @@ fn said_by(failure: &FailureSlot, error: &hyper::Error) -> airunner_core::Error 
 }
 
 async fn collect(response: Response<Incoming>) -> Answer {
-    let mut stream = AnswerStream { response, buffer: BytesMut::new(), ended: None };
+    let mut stream = AnswerStream::of(response);
     let mut messages = Vec::new();
     loop {
         match stream.next().await {

@@ -253,7 +253,25 @@ impl TestServer {
         }
     }
 
-    /// Lets time pass, and waits until the server has heard its feed again: a leap is no silence.
+    /// Sets the wall clock ahead, in steps that this server does not take for a broken clock. Its feed goes on being
+    /// heard, and streams go on; other servers of this clock may complain.
+    ///
+    /// # Panics
+    /// Where the heartbeat can't be written.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub async fn turn_ahead(&self, by: Duration) {
+        const STEP: Duration = Duration::from_secs(20);
+        let mut left = by;
+        while !left.is_zero() {
+            let step = left.min(STEP);
+            self.clock.jump(i64::try_from(step.as_millis()).unwrap_or(i64::MAX));
+            self.app.fleet.beat().await.expect("a heartbeat");
+            left -= step;
+        }
+    }
+
+    /// Lets time pass, monotonic time too, and waits until the server has heard its feed again. Streams may end as if
+    /// it had been silent.
     ///
     /// # Panics
     /// Where the feed is broken.

@@ -35,6 +35,9 @@ pub(crate) const AUTHORITY: &str = "certificate authority";
 pub(crate) const SERVER: &str = "server certificate";
 pub(crate) const ADMIN: &str = "admin principal";
 pub(crate) const ADMIN_CERTIFICATE: &str = "admin certificate";
+pub(crate) const UPLOAD: &str = "upload";
+pub(crate) const VERIFICATION: &str = "verification";
+const STEPS: [&str; 6] = [AUTHORITY, SERVER, ADMIN, ADMIN_CERTIFICATE, UPLOAD, VERIFICATION];
 
 /// What is wanted of a bootstrap.
 #[derive(Clone, Debug)]
@@ -137,6 +140,13 @@ pub struct StepReport {
     pub outcome: Outcome,
     /// Which, where, until when.
     pub detail: String,
+}
+
+impl StepReport {
+    /// Which of the six steps it is; none for what only goes with them.
+    pub fn number(&self) -> Option<u8> {
+        STEPS.iter().position(|what| *what == self.what).and_then(|at| u8::try_from(at + 1).ok())
+    }
 }
 
 /// A certificate with its chain and its key.

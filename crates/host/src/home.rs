@@ -8,7 +8,7 @@ use std::{
 
 use airunner_core::{Error, Label, Result};
 
-use crate::files;
+use crate::{config::Environment, files};
 
 /// The folder of a local environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,21 +36,28 @@ impl Home {
         Self(path.into())
     }
 
-    /// The default: `$AIRUNNER_HOME`, else `$XDG_DATA_HOME/airunner/local`, else `~/.local/share/airunner/local`.
+    /// Where the local environment is by default: `$AIRUNNER_HOME`, else `$XDG_DATA_HOME/airunner/local`, else
+    /// `~/.local/share/airunner/local`.
     ///
     /// # Errors
     /// `config` where none of the three variables (the last is `HOME`) is set.
     pub fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        Self::default_of(Environment::Local, variable)
+    }
+
+    /// Where an environment is by default: as for the local one, with its own name in place of `local`.
+    ///
+    /// # Errors
+    /// As [`Home::from_environment`].
+    pub fn default_of(environment: Environment, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         // The XDG specification wants relative paths ignored.
         let data = || set("XDG_DATA_HOME").filter(|path| path.is_absolute());
         let from_user = || set("HOME").map(|home| home.join(".local/share"));
-        let local = || data().or_else(from_user).map(|data| data.join("airunner/local"));
-        set("AIRUNNER_HOME").or_else(local).map(Self).ok_or_else(|| {
-            Error::new(
-                Label::Config,
-                "there is no home: set AIRUNNER_HOME to a folder for the local environment",
-            )
+        let folder =
+            || data().or_else(from_user).map(|data| data.join("airunner").join(environment.as_str()));
+        set("AIRUNNER_HOME").or_else(folder).map(Self).ok_or_else(|| {
+            Error::new(Label::Config, "there is no home: set AIRUNNER_HOME to a folder for the environment")
         })
     }
 
@@ -97,6 +104,11 @@ impl Home {
     /// The admin's certificate and key.
     pub fn admin(&self) -> PairFiles {
         self.pair("admin")
+    }
+
+    /// The folder of the admin's identity.
+    pub fn admin_folder(&self) -> PathBuf {
+        self.0.join("admin")
     }
 
     /// The roots, for the admin.
@@ -168,7 +180,7 @@ mod tests {
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        Home::from_environment(&variable).ok().map(|home| home.path().display().to_string())
+        Home::default_of(Environment::Local, &variable).ok().map(|home| home.path().display().to_string())
     }
 
     #[test]

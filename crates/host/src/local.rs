@@ -96,10 +96,10 @@ async fn over_store(
     let ground = ground(home, config, stores, &master_key, means);
     let made = bootstrap::run(ground.clone(), &inner).await?;
     steps.extend(made.steps.iter().cloned());
-    steps.push(step(UPLOAD, Outcome::NotNeeded, "this environment is in files".to_owned()));
+    steps.push(step(bootstrap::UPLOAD, Outcome::NotNeeded, "this environment is in files".to_owned()));
     bootstrap::verify(&ground, home, &made.app, passphrase.as_ref())?;
     steps.push(step(
-        VERIFICATION,
+        bootstrap::VERIFICATION,
         Outcome::Verified,
         "keys, chains, dates, permissions, trust bundle".to_owned(),
     ));
@@ -222,8 +222,6 @@ pub fn key_passphrase(config: &Config) -> Result<Option<Secret>> {
 
 const CONFIGURATION: &str = "configuration";
 const MASTER_KEY: &str = "master key";
-const UPLOAD: &str = "upload";
-const VERIFICATION: &str = "verification";
 
 fn step(what: &'static str, outcome: Outcome, detail: String) -> StepReport {
     StepReport { what, outcome, detail }

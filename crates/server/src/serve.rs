@@ -133,6 +133,8 @@ pub struct Server {
     background: JoinSet<()>,
     shutdown: CancellationToken,
     reload: Arc<tokio::sync::Notify>,
+    #[cfg(feature = "test-callers")]
+    router: Arc<Router>,
 }
 
 impl Server {
@@ -163,6 +165,8 @@ impl Server {
             background: JoinSet::new(),
             shutdown: CancellationToken::new(),
             reload: Arc::default(),
+            #[cfg(feature = "test-callers")]
+            router: router.clone(),
         };
         let plain = |door| {
             Arc::new(PlainConnections(Arc::new(PlainListener {
@@ -209,6 +213,12 @@ impl Server {
     /// Runs something beside the server, until it ends or the server stops.
     pub fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         self.background.spawn(work);
+    }
+
+    /// The router, for tests that come in by no listener.
+    #[cfg(feature = "test-callers")]
+    pub fn router(&self) -> &Router {
+        &self.router
     }
 
     /// Has files that may have changed looked at now.

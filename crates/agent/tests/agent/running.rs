@@ -22,11 +22,11 @@ async fn a_job_runs_and_its_output_comes_back_with_its_start_and_its_end() {
 
 #[tokio::test]
 async fn output_is_exact_to_the_byte_on_both_streams() {
+    let bytes: Vec<u8> =
+        (0..1_000_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
     let bed = Bed::new().await;
     let worker = bed.worker();
     let place = open_directory();
-    let bytes: Vec<u8> =
-        (0..3_000_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
     let file = place.path().join("bytes");
     fs::write(&file, &bytes).unwrap();
     fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();

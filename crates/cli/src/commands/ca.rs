@@ -20,6 +20,7 @@ use super::certificate::ParsedView;
 use crate::{
     context::Context,
     failure::Result,
+    profile::Profiles,
     report::{Report, Table},
     runtime::wait,
     secret_input,
@@ -131,7 +132,7 @@ fn certificates(pem: &str) -> Result<Vec<ParsedView>> {
 
 #[derive(Args, Debug)]
 struct RenewIssuerArgs {
-    /// The folder of the environment [env: AIRUNNER_HOME] [default: where `bootstrap` makes it]
+    /// The folder of the environment [env: AIRUNNER_HOME] [default: the profile's, else where `bootstrap` makes it]
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
     /// A file whose first line is the passphrase of the root key, where it is not that of server.toml
@@ -163,12 +164,23 @@ impl RenewIssuerArgs {
     }
 }
 
-/// The folder of the local environment.
+/// The folder of the environment on this machine: the one that is named, that of AIRUNNER_HOME, that of the profile, or
+/// the default.
 pub(super) fn local_home(home: Option<&Path>, context: &Context) -> Result<Home> {
-    match home {
-        Some(home) => Ok(Home::at(home)),
-        None => Ok(Home::from_environment(&|name| context.environment.variable(name))?),
+    if let Some(home) = home {
+        return Ok(Home::at(home));
     }
+    if context.environment.variable("AIRUNNER_HOME").is_none() {
+        let profiles = Profiles::read(&context.environment)?;
+        let profile = match context.environment.variable("AIRUNNER_PROFILE") {
+            Some(name) => profiles.named(&name)?,
+            None => profiles.default_profile()?,
+        };
+        if let Some(home) = profile.home {
+            return Ok(Home::at(home));
+        }
+    }
+    Ok(Home::from_environment(&|name| context.environment.variable(name))?)
 }
 
 /// What the local environment's files are read and written with.

@@ -88,10 +88,10 @@ async fn a_lease_is_extended_or_lost_and_attempts_are_counted() {
     let first = worker.claim().await;
     let extended = worker.extend(&first.task_token, 60).await;
     assert!(extended.deadline.unwrap().seconds >= first.deadline.unwrap().seconds + 49);
-    server.advance(Duration::from_secs(13)).await;
+    server.turn_ahead(Duration::from_secs(13)).await;
     keep_house(&server).await;
     assert_eq!(status(&user, &id).await.state(), JobState::Running, "it was extended");
-    server.advance(Duration::from_secs(50)).await;
+    server.turn_ahead(Duration::from_secs(50)).await;
     keep_house(&server).await;
     assert!(matches!(worker.next().await, Message::LeaseLost(lost) if lost.attempt == 1));
     assert_eq!(worker.extend(&first.task_token, 60).await.error_label, LEASE_LOST);
@@ -99,7 +99,7 @@ async fn a_lease_is_extended_or_lost_and_attempts_are_counted() {
     let second = worker.claim().await;
     assert_eq!(second.job.unwrap().attempt, 2);
     assert_eq!(worker.complete(&first.task_token, exited(0)).await.error_label, LEASE_LOST, "a late one");
-    server.advance(Duration::from_secs(13)).await;
+    server.turn_ahead(Duration::from_secs(13)).await;
     keep_house(&server).await;
     let failed = status(&user, &id).await;
     assert_eq!(failed.state(), JobState::Failed);

@@ -113,7 +113,7 @@ async fn a_lost_reply_costs_neither_token_nor_slot() {
     assert_eq!(fault(&server, &token).await, "token-used");
 
     // Past the token's time the same key still has its certificate, until that ends.
-    server.advance(Duration::from_hours(2)).await;
+    server.turn_ahead(Duration::from_hours(2)).await;
     let late: EnrollResponse = enroll(&server, &token, csr.clone()).await.decode();
     assert_eq!(first.certificate, late.certificate);
     let serial_number = first.certificate.unwrap().serial_number;
@@ -175,7 +175,7 @@ async fn a_token_counts_only_while_everything_is_as_it_was() {
         ..Default::default()
     };
     let short: CreateEnrollmentTokenResponse = admin.ask(CREATE_TOKEN, &request).await;
-    server.advance(Duration::from_mins(1)).await;
+    server.turn_ahead(Duration::from_mins(1)).await;
     assert_eq!(fault(&server, &short.token).await, "token-expired");
     server.stop().await;
 }
@@ -319,7 +319,8 @@ async fn an_expiry_reaches_live_connections_and_the_next_handshake() {
     let user = server.credentials("u1", &issued.certificate.unwrap().pem, &issued.chain_pem, key);
     let live = server.connect(Some(&user)).await.unwrap();
     assert_eq!(live.probe(WHO_AM_I).await.unwrap().code, Code::Ok);
-    server.advance(Duration::from_mins(5)).await;
+    // The second of notAfter itself still counts in a handshake (RFC 5280 section 4.1.2.5).
+    server.turn_ahead(Duration::from_secs(301)).await;
     let refused = live.probe(WHO_AM_I).await.unwrap();
     assert_eq!((refused.code, refused.label.as_str()), (Code::Unauthenticated, "certificate-expired"));
     live.closed().await;
@@ -356,7 +357,7 @@ async fn slots_are_of_lineages_and_every_way_to_a_certificate_keeps_to_them() {
     let (key, _) = key_and_csr();
     let renewed: RenewCertificateResponse = renew(&worker, &key).await.decode();
     assert_eq!(issue().await, full);
-    server.advance(overlap).await;
+    server.turn_ahead(overlap).await;
     assert_eq!(issue().await, full);
 
     // The end of the lineage gives the slot back; the refused token was not used up.

@@ -71,7 +71,7 @@ async fn the_metrics_listener_says_what_is_wrong_and_counts() {
         "airunner_lineage_forks_total 0",
         "airunner_certificates_issued_total 0",
         r#"airunner_issuer_expiry_days{issuer=""#,
-        r#"airunner_request_seconds_bucket{le="#,
+        r"airunner_request_seconds_bucket{le=",
         r#"airunner_requests_total{path="/airunner.principal.v1.PrincipalService/WhoAmI",status="0"} 1"#,
         "# EOF",
     ] {

@@ -3,13 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calls;
+mod clock;
 mod denial;
+mod escalation;
 mod jobs;
 mod lifecycle;
 mod limits;
 mod listeners;
 mod matrix;
+mod order;
 mod output;
+mod permissions;
 mod servers;
 mod tls;
 mod worker;

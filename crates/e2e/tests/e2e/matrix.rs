@@ -257,7 +257,7 @@ async fn strangers(
         IssueCertificateRequest { principal_id: "expired".to_owned(), csr, validity, ..Default::default() };
     let issued: IssueCertificateResponse = admin.ask(ISSUE, &request).await;
     let expired = server.credentials("expired", &issued.certificate.unwrap().pem, &issued.chain_pem, key);
-    server.advance(Duration::from_secs(301)).await;
+    server.turn_ahead(Duration::from_secs(301)).await;
 
     let foreign = other.principal("foreign", PrincipalType::Admin).await;
     vec![

@@ -209,7 +209,7 @@ async fn openssl_gets_the_alert_that_names_the_reason() {
         IssueCertificateRequest { principal_id: "expired".to_owned(), csr, validity, ..Default::default() };
     let issued: IssueCertificateResponse = admin.ask(ISSUE, &request).await;
     let expired = server.credentials("expired", &issued.certificate.unwrap().pem, &issued.chain_pem, key);
-    server.advance(Duration::from_mins(6)).await;
+    server.turn_ahead(Duration::from_mins(6)).await;
 
     for (who, alert) in [
         (Some(&revoked), "alert certificate revoked"),

@@ -50,6 +50,8 @@ impl Rates {
         let per_address = match door {
             Door::Public => &self.public,
             Door::Api(_) | Door::Closed(..) | Door::Loopback(_) => &self.api,
+            #[cfg(feature = "test-callers")]
+            Door::Test(_) => &None,
         };
         let address = address.parse::<std::net::SocketAddr>().ok().map(|address| address.ip().to_canonical());
         let address = address.filter(|address| !(self.spare_loopback && address.is_loopback()));

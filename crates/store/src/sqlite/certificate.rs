@@ -24,6 +24,14 @@ macro_rules! columns {
     };
 }
 
+/// The plus keeps SQLite from putting `?1` into the first comparison as well, which would then match no index.
+const OF_FINGERPRINT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM certificates INDEXED BY certificates_fingerprint \
+     WHERE substr(fingerprint, 1, 8) = substr(?1, 1, 8) AND +fingerprint = ?1"
+);
+
 fn certificate(row: &Row<'_>) -> Result<Certificate> {
     let issued_at = time(row, 9)?;
     Ok(Certificate {
@@ -111,13 +119,7 @@ impl CertificateRows for SqliteRows<'_> {
     }
 
     fn certificate_of_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM certificates INDEXED BY certificates_fingerprint \
-             WHERE substr(fingerprint, 1, 8) = substr(?1, 1, 8) AND fingerprint = ?1"
-        );
-        self.first(sql, [fingerprint.to_string()], certificate)
+        self.first(OF_FINGERPRINT, [fingerprint.to_string()], certificate)
     }
 
     fn scan_certificates(
@@ -300,5 +302,21 @@ impl SqliteRows<'_> {
         let from = filter.now.max(after.expires_at).as_millis();
         let params = params![from, before.as_millis(), after.expires_at.as_millis(), after.number];
         self.scan(sql, params, placed, visit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_searched_for_and_not_scanned_for() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        let sql = format!("EXPLAIN QUERY PLAN {OF_FINGERPRINT}");
+        let plan: String = connection.query_row(&sql, ["x"], |row| row.get(3)).unwrap();
+        assert!(plan.starts_with("SEARCH"), "{plan}");
     }
 }
