@@ -248,6 +248,8 @@ pub(crate) fn print_failure(failure: &Failure) -> ExitCode {
         }
         Failure::Usage(message) => format!("error: {}\n", visible(message)),
         Failure::Declined => "nothing was changed\n".to_owned(),
+        // The terminal has echoed ^C: what comes next starts on a line of its own.
+        Failure::Interrupted if io::stderr().is_terminal() => "\n".to_owned(),
         Failure::Interrupted | Failure::Terminated | Failure::OutputClosed | Failure::WithCode(..) => {
             String::new()
         }

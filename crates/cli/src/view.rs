@@ -29,6 +29,11 @@ pub(crate) fn precise_time(at: Option<&prost_types::Timestamp>) -> Option<String
     Some(format!("{}.{:03}Z", text.trim_end_matches('Z'), at.as_millis().rem_euclid(1_000)))
 }
 
+/// A time in a table: to the minute.
+pub(crate) fn short(time: Option<&String>) -> String {
+    time.map(|time| time.chars().take(16).collect::<String>().replace('T', " ")).unwrap_or_default()
+}
+
 /// A duration as options are written.
 pub(crate) fn duration(duration: Option<&prost_types::Duration>) -> Option<String> {
     let duration = Duration::try_from(*duration?).ok()?;
@@ -77,6 +82,7 @@ mod tests {
         assert_eq!(time(Some(&at)).as_deref(), Some("2000-02-29T00:00:00Z"));
         assert_eq!(precise_time(Some(&at)).as_deref(), Some("2000-02-29T00:00:00.007Z"));
         assert_eq!(time(None), None);
+        assert_eq!(short(time(Some(&at)).as_ref()), "2000-02-29 00:00");
     }
 
     #[test]

@@ -18,8 +18,13 @@ use serde::Serialize;
 
 use super::certificate::ParsedView;
 use crate::{
-    context::Context, failure::Result, profile::Profiles, report::Report, report::Table, runtime::wait,
+    context::Context,
+    failure::Result,
+    profile::Profiles,
+    report::{Report, Table},
+    runtime::wait,
     secret_input,
+    view::short,
 };
 
 /// The certificate authority.
@@ -32,7 +37,7 @@ pub(crate) struct CaArgs {
 #[derive(Debug, Subcommand)]
 enum CaCommand {
     /// Show the roots and issuing CAs that the server trusts
-    Show(ShowArgs),
+    Show,
     /// Print the roots, PEM: what verifiers pin
     Bundle(BundleArgs),
     /// Make a successor of the issuing CA, on the machine that has the root key
@@ -42,15 +47,12 @@ enum CaCommand {
 impl CaArgs {
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
         match &self.command {
-            CaCommand::Show(args) => args.run(context),
+            CaCommand::Show => show(context),
             CaCommand::Bundle(args) => args.run(context),
             CaCommand::RenewIssuer(args) => args.run(context),
         }
     }
 }
-
-#[derive(Args, Debug)]
-struct ShowArgs {}
 
 #[derive(Serialize)]
 struct CaView {
@@ -60,27 +62,24 @@ struct CaView {
     issuing: Vec<ParsedView>,
 }
 
-impl ShowArgs {
-    #[expect(clippy::unused_self, reason = "each command is run alike")]
-    fn run(&self, context: &Context) -> Result<Report> {
-        let client = context.client()?;
-        let bundle = wait(fetch(&client))?;
-        let view = CaView {
-            roots: certificates(&bundle.roots_pem)?,
-            issuing: certificates(&bundle.issuing_pem)?,
-            trust_domain: bundle.trust_domain,
-            bundle_hash: bundle.bundle_hash,
-        };
-        let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
-        for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
-            for ca in certificates {
-                let (subject, until) = (ca.subject_dn.clone(), ca.not_after.clone());
-                table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
-            }
+fn show(context: &Context) -> Result<Report> {
+    let client = context.client()?;
+    let bundle = wait(fetch(&client))?;
+    let view = CaView {
+        roots: certificates(&bundle.roots_pem)?,
+        issuing: certificates(&bundle.issuing_pem)?,
+        trust_domain: bundle.trust_domain,
+        bundle_hash: bundle.bundle_hash,
+    };
+    let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
+    for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
+        for ca in certificates {
+            let (subject, until) = (ca.subject_dn.clone(), short(Some(&ca.not_after)));
+            table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
         }
-        let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
-        Ok(Report::table(table, &view)?.with_hint(hint))
     }
+    let hint = format!("trust domain {}, bundle {}", view.trust_domain, view.bundle_hash);
+    Ok(Report::table(table, &view)?.with_hint(hint))
 }
 
 #[derive(Args, Debug)]

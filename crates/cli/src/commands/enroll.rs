@@ -1,6 +1,6 @@
 //! `enroll`: from an enrolment token to an identity, and a profile that uses it.
 
-use std::path::{self, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use airunner_client::{Endpoint, EnrollOptions, Enrolled, IdentityFiles, enroll};
 use airunner_core::{Error, KeyAlgorithm, Label};
@@ -89,10 +89,7 @@ impl EnrollArgs {
         let folder = self.output_dir.clone().or_else(default);
         let folder = folder
             .ok_or_else(|| Failure::Usage("there is no home: name a folder with --output-dir".to_owned()))?;
-        // A profile is used from any directory.
-        path::absolute(&folder).map_err(|error| {
-            Error::new(Label::File, format!("can't find {}: {error}", folder.display())).into()
-        })
+        absolute(&folder)
     }
 
     fn report(&self, context: &Context, enrolled: &Enrolled) -> Result<Report> {
@@ -115,6 +112,7 @@ impl EnrollArgs {
             let profile = Profile {
                 server: server.clone(),
                 identity: Some(identity.clone()),
+                client_key_passphrase_file: self.key_passphrase_file.as_deref().map(absolute).transpose()?,
                 tls_profile: Some(self.tls_profile)
                     .filter(|tls| *tls != TlsProfile::Default)
                     .map(|tls| tls.to_string()),
@@ -138,4 +136,10 @@ impl EnrollArgs {
         };
         Ok(Report::record(fields, &view)?.with_hint(hint))
     }
+}
+
+/// The path from the root: a profile is used from any folder.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let found = path::absolute(path);
+    Ok(found.map_err(|error| Error::new(Label::File, format!("can't find {}: {error}", path.display())))?)
 }

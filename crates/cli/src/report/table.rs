@@ -1,10 +1,16 @@
-//! Columns for people: fitted to the terminal's width, or aligned and never wrapped where a program may read.
+//! Columns for people. On a terminal the last one is wrapped to fit, where there is room for it; elsewhere a row is a
+//! line, whatever its length.
 
 use comfy_table::{Attribute, Cell, ColumnConstraint, ContentArrangement, presets::NOTHING};
 
 use super::visible;
 
-/// Rows under headers. The first column is what one copies from, and is never wrapped.
+/// Columns that the last one must have at least to be wrapped into: with less, a long line is easier to read.
+const LEAST: usize = 12;
+/// Columns between two.
+const GAP: u16 = 2;
+
+/// Rows under headers. Only the last column is ever wrapped: the others are what one copies from.
 #[derive(Debug)]
 pub(crate) struct Table {
     headers: &'static [&'static str],
@@ -39,9 +45,6 @@ impl Table {
         if has_colour {
             table.enforce_styling();
         }
-        if let Some(width) = width {
-            table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
-        }
         let header = |text: &&str| {
             if has_colour { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) }
         };
@@ -50,10 +53,14 @@ impl Table {
             table.add_row(row.iter().map(|cell| visible(cell)));
         }
         for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+            column.set_padding((0, GAP)).set_constraint(ColumnConstraint::ContentWidth);
         }
-        if let Some(first) = table.column_mut(0) {
-            first.set_constraint(ColumnConstraint::ContentWidth);
+        let last = self.headers.len() - 1;
+        let before: u16 = table.column_max_content_widths().iter().take(last).map(|width| width + GAP).sum();
+        let room = width.filter(|width| usize::from(width.saturating_sub(before)) >= LEAST);
+        if let (Some(width), Some(column)) = (room, table.column_mut(last)) {
+            column.remove_constraint();
+            table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
         }
         lines(table.lines())
     }
@@ -97,10 +104,15 @@ mod tests {
     }
 
     #[test]
-    fn on_a_terminal_it_fits_and_ids_stay_whole() {
+    fn on_a_terminal_the_last_column_is_wrapped() {
         let text = table().render(Some(40), false);
-        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() <= 40), "{text}");
         assert!(text.contains("0198a2f4-aaaa"), "{text}");
+    }
+
+    #[test]
+    fn on_a_terminal_that_is_too_narrow_a_row_stays_a_line() {
+        assert_eq!(table().render(Some(20), false), table().render(None, false));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use airunner_proto::ca::v1::{self as pb, RevocationReason};
 use serde::Serialize;
 
-use super::{cell, pairs, principal::principal_type, some, time, word};
+use super::{cell, pairs, principal::principal_type, short, some, time, word};
 
 /// A certificate, as the registry has it.
 #[derive(Debug, Serialize)]
@@ -39,15 +39,13 @@ impl CertificateView {
     }
 
     /// The headers of [`CertificateView::row`].
-    pub(crate) const HEADERS: &[&str] =
-        &["SERIAL NUMBER", "PRINCIPAL", "PROFILE", "STATUS", "EXPIRES", "DESCRIPTION"];
+    pub(crate) const HEADERS: &[&str] = &["SERIAL NUMBER", "PRINCIPAL", "STATUS", "EXPIRES", "DESCRIPTION"];
 
     /// A row of a list.
-    pub(crate) fn row(&self) -> [String; 6] {
-        let (serial, principal, profile) =
-            (self.serial_number.clone(), self.principal_id.clone(), self.profile.clone());
-        let (expires, description) = (cell(self.expires_at.as_ref()), cell(self.description.as_ref()));
-        [serial, principal, profile, self.status().to_owned(), expires, description]
+    pub(crate) fn row(&self) -> [String; 5] {
+        let (serial, principal) = (self.serial_number.clone(), self.principal_id.clone());
+        let (expires, description) = (short(self.expires_at.as_ref()), cell(self.description.as_ref()));
+        [serial, principal, self.status().to_owned(), expires, description]
     }
 
     /// What the record says; whether its time is over is beside it.

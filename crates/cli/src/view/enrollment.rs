@@ -3,7 +3,7 @@
 use airunner_proto::ca::v1 as pb;
 use serde::Serialize;
 
-use super::{cell, principal::principal_type, some, time};
+use super::{cell, principal::principal_type, short, some, time};
 
 /// An enrolment token as it is kept.
 #[derive(Debug, Serialize)]
@@ -27,7 +27,7 @@ impl EnrollmentView {
     pub(crate) fn row(&self) -> [String; 6] {
         let (id, principal, creator) =
             (self.enrollment_id.clone(), self.principal_id.clone(), self.created_by.clone());
-        let (expires, used) = (cell(self.expires_at.as_ref()), cell(self.used_at.as_ref()));
+        let (expires, used) = (short(self.expires_at.as_ref()), short(self.used_at.as_ref()));
         [id, principal, creator, expires, used, cell(self.description.as_ref())]
     }
 }

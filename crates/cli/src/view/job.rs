@@ -6,7 +6,7 @@ use airunner_proto::job::v1::{self as pb, JobState, OutputStream, exit::How, job
 use data_encoding::BASE64;
 use serde::{Serialize, Serializer};
 
-use super::{cell, duration, precise_time, some, time, word};
+use super::{duration, precise_time, short, some, time, word};
 
 /// A job.
 #[derive(Debug, Serialize)]
@@ -95,7 +95,7 @@ impl JobView {
     /// A row of a list.
     pub(crate) fn row(&self) -> [String; 6] {
         let (id, state, queue) = (self.job_id.clone(), self.state.clone(), self.queue.clone());
-        [id, state, queue, self.owner.clone(), cell(self.created_at.as_ref()), self.command_line()]
+        [id, state, queue, self.owner.clone(), short(self.created_at.as_ref()), self.command_line()]
     }
 
     /// Command and arguments as a shell would take them.

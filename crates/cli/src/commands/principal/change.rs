@@ -224,7 +224,7 @@ impl DeleteArgs {
         let id = self.name.get()?;
         let client = context.client()?;
         let answer = wait(async {
-            confirm(&client, id, "Delete for good", self.yes).await?;
+            confirm(&client, id, "Delete", self.yes).await?;
             let request = DeletePrincipalRequest { principal_id: id.to_string() };
             Ok(client.principals().delete_principal(request).await?.into_inner())
         })?;
@@ -235,7 +235,7 @@ impl DeleteArgs {
 /// Shows who would be hit, and how many certificates with it.
 async fn confirm(client: &Client, id: &PrincipalId, act: &str, assumed: bool) -> Result<()> {
     if assumed || !prompt::is_possible() {
-        return prompt::confirm(&format!("{act} {id} and revoke all its certificates?"), assumed).await;
+        return prompt::confirm(&format!("{act} {id} (revokes all its certificates)?"), assumed).await;
     }
     let request = ListCertificatesRequest {
         page_size: 1_000,
@@ -244,10 +244,13 @@ async fn confirm(client: &Client, id: &PrincipalId, act: &str, assumed: bool) ->
         ..ListCertificatesRequest::default()
     };
     let answer = client.certificates().list_certificates(request).await?.into_inner();
-    let more = if answer.next_page_token.is_empty() { "" } else { " or more" };
-    let count = answer.certificates.len();
-    let certificates = if count == 1 { "certificate" } else { "certificates" };
-    prompt::confirm(&format!("{act} {id} and revoke its {count}{more} {certificates}?"), false).await
+    let hit = match (answer.certificates.len(), answer.next_page_token.is_empty()) {
+        (0, _) => "it has no certificate in force".to_owned(),
+        (1, _) => "revokes its certificate".to_owned(),
+        (count, true) => format!("revokes its {count} certificates"),
+        (count, false) => format!("revokes its certificates, {count} and more"),
+    };
+    prompt::confirm(&format!("{act} {id} ({hit})?"), false).await
 }
 
 fn done(principal: Option<Principal>, what: &str) -> Result<Report> {
