@@ -4,6 +4,7 @@ pub mod connection;
 pub mod embedded;
 pub mod error;
 pub mod grpc;
+pub mod json;
 pub mod method;
 pub mod metrics;
 pub mod plain;

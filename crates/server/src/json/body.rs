@@ -1,0 +1,91 @@
+//! Bodies of requests: read whole, unpacked, and framed for gRPC; bodies of answers packed.
+
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+
+use airunner_core::BoxError;
+use bytes::{BufMut, Bytes, BytesMut};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::Fault;
+
+/// How long the whole body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Answers smaller than this are not worth packing.
+const WORTH_PACKING: usize = 1_024;
+
+/// The body of a request, unpacked, of `limit` bytes at most.
+pub(super) async fn read<B>(headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Fault>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await;
+    let slow = |_| Fault::Slow("the body did not arrive within 30 s: send it faster".to_owned());
+    let collected = collected.map_err(slow)?.map_err(|error| match error.downcast::<LengthLimitError>() {
+        Ok(_) => Fault::too_large(limit),
+        Err(_) => Fault::content("the body broke off"),
+    })?;
+    let bytes = collected.to_bytes();
+    match headers.get(header::CONTENT_ENCODING).map(header::HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(bytes),
+        Some(b"gzip") => unpack(&bytes, limit),
+        Some(_) => Err(Fault::media("a body may be packed with gzip, and with nothing else")),
+    }
+}
+
+fn unpack(packed: &[u8], limit: usize) -> Result<Bytes, Fault> {
+    let mut whole = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let read = GzDecoder::new(packed).take(most).read_to_end(&mut whole);
+    read.map_err(|_| Fault::content("the body is not gzip, as its Content-Encoding says"))?;
+    if whole.len() > limit {
+        return Err(Fault::too_large(limit));
+    }
+    Ok(whole.into())
+}
+
+/// The body packed, if that is worth it.
+pub(super) fn pack(body: &[u8]) -> Option<Vec<u8>> {
+    if body.len() < WORTH_PACKING {
+        return None;
+    }
+    let mut packer = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
+    packer.write_all(body).ok()?;
+    packer.finish().ok()
+}
+
+/// A message as gRPC sends it: not compressed, its length in four bytes.
+pub(super) fn frame(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(message.len() + 5);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    framed.put_slice(message);
+    framed.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+        packer.write_all(&vec![0; 10 * 1024 * 1024]).unwrap();
+        let packed = packer.finish().unwrap();
+        assert!(packed.len() < 64 * 1024);
+        assert!(matches!(unpack(&packed, 1024 * 1024), Err(Fault::TooLarge(_))));
+    }
+
+    #[test]
+    fn what_is_packed_comes_out_as_it_was() {
+        let body = br#"{"a": "b"}"#.repeat(200);
+        assert_eq!(unpack(&pack(&body).unwrap(), 1 << 20).unwrap(), body);
+        assert_eq!(pack(b"{}"), None);
+        assert!(unpack(b"{}", 100).is_err());
+    }
+}

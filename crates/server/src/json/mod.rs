@@ -1,0 +1,229 @@
+//! JSON and REST over the gRPC services: a request in Connect's unary form or of a `google.api.http` binding becomes
+//! the gRPC call that it means, and that call's answer becomes JSON. It knows descriptors and nothing of what the
+//! services do; who may call is decided before it, on the RPC that it finds.
+
+mod body;
+mod encoding;
+mod fault;
+mod message;
+mod reply;
+mod route;
+mod stream;
+mod template;
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method as Verb, Request, StatusCode, Uri, header};
+use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
+use tonic::{Status, body::Body};
+
+pub use fault::Fault;
+pub use reply::Reply;
+
+use encoding::Codec;
+use reply::Shape;
+use route::{Found, Routes, Rule};
+
+/// The HTTP status of a call's failure, outside Connect, which has a table of its own.
+pub type StatusOf = fn(&Status) -> StatusCode;
+
+/// Finds the RPC that a request means.
+pub struct Transcoder {
+    rpcs: HashMap<String, Arc<Rpc>>,
+    routes: Routes,
+    status_of: StatusOf,
+}
+
+/// What is to be known of an RPC.
+#[derive(Debug)]
+struct Rpc {
+    path: String,
+    input: MessageDescriptor,
+    output: MessageDescriptor,
+    takes_stream: bool,
+    gives_stream: bool,
+    resume: Option<Resume>,
+}
+
+/// How a stream is taken up again: the number of a message, and the field of the request that it goes into.
+#[derive(Debug)]
+struct Resume {
+    id: Vec<String>,
+    after: String,
+}
+
+/// A request that is not gRPC, with the RPC that it means.
+pub struct Call {
+    rpc: Arc<Rpc>,
+    form: Form,
+    codec: Codec,
+    status_of: StatusOf,
+}
+
+enum Form {
+    /// `POST /package.Service/Method`.
+    Connect,
+    /// A binding, with what its template took from the path.
+    Rest { rule: Rule, variables: Vec<(String, String)> },
+}
+
+impl Transcoder {
+    /// Reads the bindings of a descriptor set.
+    ///
+    /// # Errors
+    /// A sentence about the binding that can't be served: a template that can't be read, a field that is not there,
+    /// two bindings for the same requests.
+    pub fn new(descriptor_set: &[u8], status_of: StatusOf) -> Result<Self, String> {
+        let pool = DescriptorPool::decode(descriptor_set).map_err(|error| error.to_string())?;
+        let mut rpcs = HashMap::new();
+        let mut routes = Routes::default();
+        for service in pool.services() {
+            for method in service.methods() {
+                let rpc = Arc::new(Rpc::read(&pool, &method)?);
+                for rule in Rule::of(&pool, &method)? {
+                    routes.add(rule, &rpc)?;
+                }
+                rpcs.insert(rpc.path.clone(), rpc);
+            }
+        }
+        Ok(Self { rpcs, routes, status_of })
+    }
+
+    /// The call that a request means, which is not gRPC's.
+    ///
+    /// # Errors
+    /// The fault, with the form in which it is to be told.
+    pub fn resolve(&self, verb: &Verb, uri: &Uri, headers: &HeaderMap) -> Result<Call, (Fault, Telling)> {
+        let path = uri.path();
+        if let Some(rpc) = self.rpcs.get(path) {
+            let call = connect(rpc, verb, headers, self.status_of);
+            return call.map_err(|fault| (fault, Telling::Connect));
+        }
+        let ours = |fault| (fault, Telling::Rest);
+        let codec = Codec::of(headers).map_err(ours)?;
+        match self.routes.find(verb, path).map_err(ours)? {
+            Found::Route { rpc, rule, variables } => {
+                if codec == Codec::Proto {
+                    return Err(ours(Fault::media("a path of ours takes JSON: send application/json")));
+                }
+                let form = Form::Rest { rule, variables };
+                Ok(Call { rpc, form, codec, status_of: self.status_of })
+            }
+            Found::OtherVerb(allowed) => Err(ours(Fault::verb(allowed))),
+            Found::Nothing => Err(ours(Fault::nothing(path))),
+        }
+    }
+}
+
+/// In which form a failure is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Connect's error JSON and its table of statuses.
+    Connect,
+    /// Ours.
+    Rest,
+}
+
+fn connect(rpc: &Arc<Rpc>, verb: &Verb, headers: &HeaderMap, status_of: StatusOf) -> Result<Call, Fault> {
+    if verb != Verb::POST {
+        return Err(Fault::verb(vec![Verb::POST]));
+    }
+    let codec = Codec::of(headers)?;
+    if rpc.takes_stream {
+        return Err(Fault::media("this method takes a stream of messages: call it by gRPC"));
+    }
+    Ok(Call { rpc: rpc.clone(), form: Form::Connect, codec, status_of })
+}
+
+impl Call {
+    /// The RPC's path, `/package.Service/Method`.
+    pub fn path(&self) -> &str {
+        &self.rpc.path
+    }
+
+    /// In which form a failure is told.
+    pub fn telling(&self) -> Telling {
+        match self.form {
+            Form::Connect => Telling::Connect,
+            Form::Rest { .. } => Telling::Rest,
+        }
+    }
+
+    /// Reads the body, of `limit` bytes at most, and makes the gRPC request; its answer goes through the reply.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub async fn translate<B>(self, request: Request<B>, limit: usize) -> Result<(Request<Body>, Reply), Fault>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<airunner_core::BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let content = body::read(&parts.headers, body, limit).await?;
+        let message = self.message(&parts, &content)?;
+        if message.len() > limit {
+            return Err(Fault::too_large(limit));
+        }
+        let shape = Shape::of(&parts, &self)?;
+        let mut call = Request::new(Body::new(http_body_util::Full::new(body::frame(&message))));
+        *call.method_mut() = Verb::POST;
+        *call.version_mut() = http::Version::HTTP_2;
+        *call.uri_mut() = self.rpc.path.parse().map_err(|_| Fault::nothing(&self.rpc.path))?;
+        let headers = call.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        Ok((call, Reply::new(self.rpc, shape, self.status_of)))
+    }
+
+    fn message(&self, parts: &http::request::Parts, content: &Bytes) -> Result<Bytes, Fault> {
+        let input = &self.rpc.input;
+        let mut extra = match &self.form {
+            Form::Connect if self.codec == Codec::Proto => return Ok(content.clone()),
+            Form::Connect => return message::from_json(input, content).map(Into::into),
+            Form::Rest { rule, variables } => message::Parts {
+                rule,
+                variables: variables.clone(),
+                query: message::query(parts.uri.query().unwrap_or_default())?,
+            },
+        };
+        if let (Some(resume), Some(last)) = (&self.rpc.resume, parts.headers.get("last-event-id")) {
+            let last = last.to_str().map_err(|_| Fault::field("last-event-id", "it is no text"))?;
+            extra.query.retain(|(name, _)| name != &resume.after);
+            extra.query.push((resume.after.clone(), last.to_owned()));
+        }
+        extra.message(input, content).map(Into::into)
+    }
+}
+
+impl Rpc {
+    fn read(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Self, String> {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        Ok(Self {
+            input: method.input(),
+            output: method.output(),
+            takes_stream: method.is_client_streaming(),
+            gives_stream: method.is_server_streaming(),
+            resume: resume(pool, method).map_err(|fault| format!("{path}: {fault}"))?,
+            path,
+        })
+    }
+}
+
+fn resume(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Option<Resume>, String> {
+    let Some(extension) = pool.get_extension_by_name("airunner.http.v1.resume") else { return Ok(None) };
+    let options = method.options();
+    if !options.has_extension(&extension) {
+        return Ok(None);
+    }
+    let value = options.get_extension(&extension).into_owned();
+    let Some(declared) = value.as_message() else { return Ok(None) };
+    let text = |name| {
+        let value = declared.get_field_by_name(name).map(std::borrow::Cow::into_owned);
+        value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let (id, after) = (text("id"), text("after"));
+    message::field_at(&method.output(), &id)?;
+    message::field_at(&method.input(), &after)?;
+    Ok(Some(Resume { id: id.split('.').map(str::to_owned).collect(), after }))
+}

@@ -1,0 +1,110 @@
+//! The table of `google.api.http` bindings.
+
+use std::sync::Arc;
+
+use http::Method as Verb;
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
+
+use super::{Fault, Rpc, message::field_at, template::Template};
+
+/// One binding of an RPC.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    verb: Verb,
+    template: Template,
+    /// The field that the body is, `*` for the whole message, or nothing for no body.
+    pub(super) body: String,
+    /// The field of the answer that is sent, or nothing for the whole message.
+    pub(super) response_body: String,
+}
+
+/// Bindings, those that say more about the path before those that say less.
+#[derive(Debug, Default)]
+pub(super) struct Routes(Vec<(Rule, Arc<Rpc>)>);
+
+/// What there is for a request.
+pub(super) enum Found {
+    Route { rpc: Arc<Rpc>, rule: Rule, variables: Vec<(String, String)> },
+    /// The path is known, with these verbs.
+    OtherVerb(Vec<Verb>),
+    Nothing,
+}
+
+impl Routes {
+    pub(super) fn add(&mut self, rule: Rule, rpc: &Arc<Rpc>) -> Result<(), String> {
+        if let Some((_, other)) =
+            self.0.iter().find(|(known, _)| known.verb == rule.verb && known.template.overlaps(&rule.template))
+        {
+            return Err(format!("{} and {} are bound to the same path", other.path, rpc.path));
+        }
+        self.0.push((rule, rpc.clone()));
+        self.0.sort_by_key(|(rule, _)| std::cmp::Reverse(rule.template.precision()));
+        Ok(())
+    }
+
+    /// HEAD is GET without its body.
+    pub(super) fn find(&self, verb: &Verb, path: &str) -> Result<Found, Fault> {
+        let asked = if verb == Verb::HEAD { &Verb::GET } else { verb };
+        let mut others = Vec::new();
+        for (rule, rpc) in &self.0 {
+            let matched = rule.template.matches(path);
+            let matched = matched.map_err(|field| Fault::field(&field, "its percent encoding is not of UTF-8"))?;
+            let Some(variables) = matched else { continue };
+            if rule.verb == *asked {
+                return Ok(Found::Route { rpc: rpc.clone(), rule: rule.clone(), variables });
+            }
+            if !others.contains(&rule.verb) {
+                others.push(rule.verb.clone());
+            }
+        }
+        if others.is_empty() {
+            return Ok(Found::Nothing);
+        }
+        if others.contains(&Verb::GET) {
+            others.push(Verb::HEAD);
+        }
+        Ok(Found::OtherVerb(others))
+    }
+}
+
+impl Rule {
+    /// The bindings that a method declares.
+    pub(super) fn of(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Vec<Self>, String> {
+        let options = method.options();
+        let Some(extension) = pool.get_extension_by_name("google.api.http") else { return Ok(Vec::new()) };
+        if !options.has_extension(&extension) {
+            return Ok(Vec::new());
+        }
+        let value = options.get_extension(&extension).into_owned();
+        let Some(first) = value.as_message() else { return Ok(Vec::new()) };
+        let more = first.get_field_by_name("additional_bindings").map(std::borrow::Cow::into_owned);
+        let more = more.as_ref().and_then(Value::as_list).unwrap_or_default();
+        let rules = std::iter::once(first).chain(more.iter().filter_map(Value::as_message));
+        let named = |fault| format!("{}: {fault}", method.full_name());
+        rules.map(|rule| Self::read(rule, method).map_err(named)).collect()
+    }
+
+    fn read(rule: &DynamicMessage, method: &MethodDescriptor) -> Result<Self, String> {
+        let text = |name: &str| {
+            let value = rule.get_field_by_name(name).map(std::borrow::Cow::into_owned);
+            value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let verbs =
+            [("get", Verb::GET), ("put", Verb::PUT), ("post", Verb::POST), ("delete", Verb::DELETE), ("patch", Verb::PATCH)];
+        let mut patterns = verbs.into_iter().filter_map(|(name, verb)| text(name).map(|path| (verb, path)));
+        let (verb, path) = patterns.next().ok_or("a binding names no path")?;
+        let template = Template::parse(&path)?;
+        for field in template.fields() {
+            field_at(&method.input(), field)?;
+        }
+        let body = text("body").unwrap_or_default();
+        if !matches!(body.as_str(), "" | "*") {
+            field_at(&method.input(), &body)?;
+        }
+        let response_body = text("response_body").unwrap_or_default();
+        if !response_body.is_empty() {
+            field_at(&method.output(), &response_body)?;
+        }
+        Ok(Self { verb, template, body, response_body })
+    }
+}

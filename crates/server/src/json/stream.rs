@@ -1,0 +1,152 @@
+//! A gRPC server stream as lines of JSON, or as server-sent events (WHATWG HTML section 9.2). Its last line says that
+//! it ended or why it failed; a stream without one was cut.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use airunner_core::BoxError;
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use serde_json::json;
+use tonic::{Code, Status};
+
+use super::{message, reply};
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// One JSON document a line.
+    Lines,
+    /// Server-sent events.
+    Events,
+}
+
+impl Writing {
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Lines => "application/x-ndjson",
+            Self::Events => "text/event-stream",
+        }
+    }
+
+    fn message(self, json: &[u8], id: Option<u64>) -> Bytes {
+        let mut written = Vec::with_capacity(json.len() + 32);
+        if self == Self::Events {
+            if let Some(id) = id {
+                written.extend_from_slice(format!("id: {id}\n").as_bytes());
+            }
+            written.extend_from_slice(b"data: ");
+        }
+        written.extend_from_slice(json);
+        written.extend_from_slice(if self == Self::Events { b"\n\n" } else { b"\n" });
+        written.into()
+    }
+
+    fn end(self, status: &Status) -> Bytes {
+        let (name, content) = if status.code() == Code::Ok {
+            ("end", json!({}))
+        } else {
+            ("error", reply::error(status))
+        };
+        match self {
+            Self::Lines => format!("{}\n", json!({ name: content })),
+            Self::Events => format!("event: {name}\ndata: {content}\n\n"),
+        }
+        .into()
+    }
+}
+
+/// The body that a stream becomes.
+pub(super) struct Lines<B> {
+    body: B,
+    output: MessageDescriptor,
+    writing: Writing,
+    /// The names on the way to the number of a message.
+    id: Vec<String>,
+    arrived: BytesMut,
+    is_over: bool,
+}
+
+impl<B> Lines<B> {
+    pub(super) fn new(body: B, output: MessageDescriptor, writing: Writing, id: Vec<String>) -> Self {
+        Self { body, output, writing, id, arrived: BytesMut::new(), is_over: false }
+    }
+
+    /// The next message that has arrived whole.
+    fn next(&mut self) -> Option<Bytes> {
+        let length = u32::from_be_bytes(self.arrived.get(1..5)?.try_into().ok()?) as usize;
+        if self.arrived.len() < 5 + length {
+            return None;
+        }
+        self.arrived.advance(5);
+        Some(self.arrived.split_to(length).freeze())
+    }
+
+    fn write(&self, message: &[u8]) -> Result<Bytes, Status> {
+        let read = DynamicMessage::decode(self.output.clone(), message);
+        let read = read.map_err(|error| Status::internal(error.to_string()))?;
+        let json = message::write(&read).map_err(Status::internal)?;
+        Ok(self.writing.message(&json, number(&read, &self.id)))
+    }
+
+    fn end(&mut self, status: &Status) -> Frame<Bytes> {
+        self.is_over = true;
+        Frame::data(self.writing.end(status))
+    }
+}
+
+/// The number at the end of a way of names, unless it is 0 or something on the way is absent.
+fn number(message: &DynamicMessage, way: &[String]) -> Option<u64> {
+    let (name, rest) = way.split_first()?;
+    if !message.has_field_by_name(name) {
+        return None;
+    }
+    match message.get_field_by_name(name)?.as_ref() {
+        Value::Message(inner) => number(inner, rest),
+        value => value.as_u64().filter(|number| *number > 0),
+    }
+}
+
+impl<B> Body for Lines<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if self.is_over {
+                return Poll::Ready(None);
+            }
+            if let Some(message) = self.next() {
+                let frame = match self.write(&message) {
+                    Ok(line) => Frame::data(line),
+                    Err(status) => self.end(&status),
+                };
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+                self.is_over = true;
+                return Poll::Ready(Some(Err("the stream was cut".into())));
+            };
+            match frame.map_err(Into::into)?.into_data() {
+                Ok(data) => self.arrived.extend_from_slice(&data),
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
+                    let status = Status::from_header_map(&trailers)
+                        .unwrap_or_else(|| Status::internal("the stream has no status"));
+                    return Poll::Ready(Some(Ok(self.end(&status))));
+                }
+            }
+        }
+    }
+}
