@@ -331,7 +331,8 @@ fn judge_clock(
     let behind = reply.highest.since(now);
     if behind > MAX_BEHIND {
         return Verdict::Wrong(format!(
-            "this machine's clock is {} s behind the newest time in the store: set it right",
+            "this machine's clock is {} s behind the newest time in the store: set it right; if it is right, and the \
+             store's time is not, set that with `airunner-server db clock-reset`",
             behind.as_secs()
         ));
     }

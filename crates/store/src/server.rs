@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use airunner_core::{
-    Error, Fencing, HeartbeatReply, Label, Result, ServerId, ServerRow, ServerStore, Timestamp,
+    AuditEntry, Error, Fencing, HeartbeatReply, Label, Result, ServerId, ServerRow, ServerStore, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -57,6 +57,22 @@ impl<E: Engine> ServerStore for Ports<E> {
     ) -> Result<Option<Fencing>> {
         let id = *id;
         self.write(move |rows| hold(rows, id, now, now.plus(life))).await
+    }
+
+    async fn reset_time(&self, expected: Timestamp, audit: AuditEntry) -> Result<()> {
+        self.write(move |rows| {
+            let (highest, lease) = (rows.highest_time()?, rows.housekeeping()?);
+            if highest != expected {
+                return Err(Error::new(
+                    Label::VersionConflict,
+                    format!("a server wrote another time meanwhile, {highest}: see that every machine's clock is right, and try again"),
+                ));
+            }
+            rows.set_highest_time(audit.at)?;
+            rows.set_housekeeping(&Housekeeping { holder: None, ..lease })?;
+            rows.insert_audit(&audit)
+        })
+        .await
     }
 }
 
