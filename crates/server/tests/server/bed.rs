@@ -276,7 +276,11 @@ impl Worker {
 
 /// Asks until the answer is yes.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
-    let waited = tokio::time::timeout(PATIENCE, async { while !ask().await {} });
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !ask().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
     waited.await.unwrap_or_else(|_| panic!("it never came to be: {what}"));
 }
 

@@ -89,7 +89,7 @@ async fn a_silent_feed_stops_new_connections_after_2_s_and_requests_after_5_unti
 
     drop(silence);
     server.until_ready_says(200, "ready").await;
-    assert_eq!(live.probe(ALIVE).await.unwrap().code, Code::Ok, "nobody was denied meanwhile");
+    assert_eq!(live.probe(WHO_AM_I).await.unwrap().code, Code::Ok, "nobody was denied meanwhile");
     let newcomer = bed.connect(&server, &bed.admin()).await;
     assert_eq!(newcomer.probe(WHO_AM_I).await.unwrap().code, Code::Ok);
     server.stop();
