@@ -68,6 +68,7 @@ impl PlainListener {
             return text(StatusCode::FORBIDDEN, error.message());
         }
         if self.door == PlainDoor::Plain && self.rates.check_public(address).is_err() {
+            self.metrics.rate_limited();
             let mut response = text(StatusCode::TOO_MANY_REQUESTS, "too many requests: slow down");
             response.headers_mut().insert(header::RETRY_AFTER, 1.into());
             return response;

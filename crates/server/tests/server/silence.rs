@@ -7,6 +7,7 @@ use std::{
 };
 
 use airunner_core::PrincipalType;
+use airunner_e2e::http;
 use tonic::Code;
 
 use crate::bed::*;
@@ -86,6 +87,9 @@ async fn a_silent_feed_stops_new_connections_after_2_s_and_requests_after_5_unti
     let end = worker.end().await;
     assert_eq!((end.code, end.label.as_str()), (Code::Unavailable, "feed-stale"));
     assert_after(NO_REQUESTS);
+    let metrics = http(server.metrics, "GET", "/metrics", &[]).await.unwrap();
+    assert_eq!(metrics.status, 200, "who looks after it sees it still");
+    assert!(!metrics.body.contains("airunner_jobs{"), "what can't be counted is left out");
 
     drop(silence);
     server.until_ready_says(200, "ready").await;
