@@ -195,7 +195,7 @@ impl Metrics {
         match timeout(PATIENCE, Counted::read(app)).await {
             Ok(Ok(counted)) => self.show(app, &counted),
             failed => {
-                tracing::warn!(error = ?failed.map(|refused| refused.err()), "jobs and certificates can't be counted");
+                tracing::warn!(error = ?failed.map(Result::err), "jobs and certificates can't be counted");
                 self.show(app, &Counted::default());
             }
         }

@@ -32,7 +32,7 @@ impl Exposition {
 
     /// Reads the text. Every family is described before its samples, once, and they stand together.
     fn parse(text: &str) -> Self {
-        let body = text.strip_suffix("# EOF\n").expect("the text ends as it should");
+        let body = text.strip_suffix("# EOF\n").unwrap();
         let mut found = Self { types: BTreeMap::new(), samples: Vec::new() };
         let (mut help, mut family) = (None, String::new());
         for line in body.lines() {
@@ -247,12 +247,12 @@ async fn only_those_who_come_too_fast_count_as_such() {
     let fast = tokio::time::timeout(Duration::from_secs(10), async {
         while admin.probe(WHO_AM_I).await.unwrap().label != "rate-limited" {}
     });
-    fast.await.expect("a refusal");
+    fast.await.unwrap();
     assert_eq!(count().await, 1);
     let plain = tokio::time::timeout(Duration::from_secs(10), async {
         while http(server.addresses.plain, "GET", "/health", &[]).await.unwrap().status != 429 {}
     });
-    plain.await.expect("a refusal");
+    plain.await.unwrap();
     assert_eq!(count().await, 2);
     server.stop().await;
 }

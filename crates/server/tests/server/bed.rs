@@ -1,7 +1,7 @@
 //! An environment in a folder of its own, servers that run over it as processes, and clients of them.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
@@ -246,7 +246,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let (true, Some(log)) = (std::thread::panicking(), self.log.take()) {
-            eprintln!("{}", log.join().unwrap());
+            let _ = writeln!(std::io::stderr(), "{}", log.join().unwrap());
         }
     }
 }
