@@ -72,7 +72,7 @@ impl Settings {
 
 /// What is counted for the metrics.
 #[derive(Debug, Default)]
-#[expect(missing_docs, reason = "each but the last is the count of what its name says, since the start")]
+#[expect(missing_docs, reason = "each counts what its name says, since the start")]
 pub struct Counters {
     pub forged: AtomicU64,
     pub forked: AtomicU64,

@@ -59,7 +59,10 @@ async fn clock_reset(stores: &Stores, clock: &dyn Clock, yes: bool) -> Result<()
     say(&described(&reset))?;
     confirm("Set the newest time in the store to this machine's clock?", yes).await?;
     let set = reset.carry_out(stores, clock).await?;
-    say(&format!("The newest time in the store is {set} now. Servers that run go on within a few seconds."))
+    say(&format!(
+        "The newest time in the store is {set} now. Servers that run go on within a few seconds; one that ran while its \
+         own clock was wrong keeps its time until it is started anew."
+    ))
 }
 
 fn described(reset: &ClockReset) -> String {

@@ -75,6 +75,7 @@ type Latency = Family<Rpc, Histogram, fn() -> Histogram>;
 
 /// The metrics of one server.
 pub struct Metrics {
+    app: Arc<App>,
     registry: Mutex<Registry>,
     auth: Family<Auth, Counter>,
     cache_hits: Family<Type, Counter>,
@@ -103,10 +104,11 @@ impl Metrics {
     /// stranger's path gets none.
     pub fn new(app: Arc<App>, known: impl IntoIterator<Item = String>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Measured(app)));
+        registry.register_collector(Box::new(Measured(app.clone())));
         let latency =
             Latency::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 18)));
         let metrics = Self {
+            app,
             auth: registered(&mut registry, "mtls_auth", "Connections, by how their authentication ended"),
             cache_hits: registered(
                 &mut registry,
@@ -190,23 +192,26 @@ impl Metrics {
     ///
     /// # Errors
     /// `internal`, by no fault of the store's.
-    pub async fn render(&self, app: &App) -> Result<String> {
-        self.collect(app);
-        match timeout(PATIENCE, Counted::read(app)).await {
-            Ok(Ok(counted)) => self.show(app, &counted),
+    pub async fn render(&self) -> Result<String> {
+        let counted = match timeout(PATIENCE, Counted::read(&self.app)).await {
+            Ok(Ok(counted)) => counted,
             failed => {
                 tracing::warn!(error = ?failed.map(Result::err), "jobs and certificates can't be counted");
-                self.show(app, &Counted::default());
+                Counted::default()
             }
-        }
+        };
+        // Two that ask at once see each its own.
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.show_own();
+        self.show(&counted);
         let mut text = String::new();
         encode(&mut text, &registry).map_err(Error::internal)?;
         Ok(text)
     }
 
-    /// What is known without asking the store.
-    fn collect(&self, app: &App) {
+    /// Shows what is known without asking the store.
+    fn show_own(&self) {
+        let app = &self.app;
         let now = app.clock().now();
         self.live.set(i64::try_from(app.live().len()).unwrap_or(i64::MAX));
         let (principals, certificates) = app.status().len();
@@ -222,13 +227,13 @@ impl Metrics {
         }
     }
 
-    fn show(&self, app: &App, counted: &Counted) {
+    fn show(&self, counted: &Counted) {
         self.jobs.clear();
         for (state, count) in &counted.jobs {
             let labels = State { state: state.as_str() };
             self.jobs.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
-        let now = app.clock().now();
+        let now = self.app.clock().now();
         self.expiry.clear();
         for certificate in &counted.nearest {
             let labels = Expiry {

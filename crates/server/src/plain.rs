@@ -112,7 +112,7 @@ impl PlainListener {
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
-        match self.metrics.render(&self.app).await {
+        match self.metrics.render().await {
             Ok(body) => {
                 let mut response = text(StatusCode::OK, &body);
                 let form = header::HeaderValue::from_static(

@@ -113,7 +113,7 @@ const NAMESPACES: [&[&str]; 2] = [&["--mount"], &["--mount", "--map-root-user"]]
 
 /// Runs the test below on a file system of 4 MiB. Fails, with what was said, where it can't be mounted.
 fn on_small_disk(namespace: &[&str], dir: &Path) -> Result<(), String> {
-    let script = "mount -t tmpfs -o size=4m none \"$0\" || exit 77; exec \"$@\"";
+    let script = "mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(namespace).args(["sh", "-c", script]).arg(dir);
     let output = in_child(&mut command, dir, "full::on_a_full_disk").map_err(|error| error.to_string())?;
