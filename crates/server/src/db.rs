@@ -1,5 +1,5 @@
-//! `airunner-server db`: what is done to a store by hand, past every server, by whoever may read and write it. What each
-//! does is `airunner-app`'s; here a person is told and asked.
+//! `airunner-server db`: what is done to a store by hand, past every server, by whoever may read and write it. What
+//! each does is `airunner-app`'s; here a person is told and asked.
 
 use std::{
     fmt::Write as _,

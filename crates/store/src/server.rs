@@ -66,7 +66,10 @@ impl<E: Engine> ServerStore for Ports<E> {
             if highest != expected {
                 return Err(Error::new(
                     Label::VersionConflict,
-                    format!("a server wrote another time meanwhile, {highest}: see that every machine's clock is right, and try again"),
+                    format!(
+                        "a server wrote another time meanwhile, {highest}: see that every machine's clock is right, \
+                         and try again"
+                    ),
                 ));
             }
             rows.set_highest_time(audit.at)?;
