@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod matrix;
+mod metrics;
 mod order;
 mod output;
 mod permissions;
