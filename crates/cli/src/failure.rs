@@ -76,7 +76,7 @@ impl From<tonic::Status> for Failure {
 
 /// What to do next, where the sentence of the failure can't know it: this is the command line's own advice.
 pub(crate) fn advice(error: &Error) -> Option<&'static str> {
-    let label = Label::ALL.iter().find(|label| label.as_str() == error.label())?;
+    let label = Label::of(error.label())?;
     Some(match label {
         Label::Unreachable => {
             "airunner-server starts one here; --server, or the profile, says where another is"

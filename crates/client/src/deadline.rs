@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use airunner_net::grpc_timeout;
 use http::HeaderMap;
 
 /// RPCs whose answer is a stream that stays open.
@@ -31,28 +32,12 @@ pub(crate) enum Deadline {
 /// The time of the call at `path`: what `tonic::Request::set_timeout` put into its headers, else `usual` for those that
 /// answer at once.
 pub(crate) fn of(path: &str, headers: &HeaderMap, usual: Duration) -> Deadline {
-    let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
-    match asked {
+    match grpc_timeout(headers) {
         Some(asked) => Deadline::Whole(asked),
         None if STREAMS.contains(&path) => Deadline::Head(usual),
         None if WAITING.contains(&path) => Deadline::Never,
         None => Deadline::Whole(usual),
     }
-}
-
-/// At most 8 digits and a unit (gRPC over HTTP/2, section Requests).
-fn parse(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl From<Status> for Error {
         let info = details.error_info().filter(|info| info.domain == DOMAIN);
         let (kind, label) = match info {
             Some(info) => {
-                let known = Label::ALL.iter().find(|label| label.as_str() == info.reason);
+                let known = Label::of(&info.reason);
                 (known.map_or_else(|| kind(status.code()), |label| label.kind()), info.reason.clone())
             }
             None => (kind(status.code()), label(status.code()).to_owned()),

@@ -48,6 +48,11 @@ macro_rules! labels {
             /// Every label there is.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
+            /// The label that stands so on the wire, if there is one.
+            pub fn of(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|label| label.as_str() == text)
+            }
+
             /// The label as it stands on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)+ }
@@ -168,6 +173,10 @@ labels! {
     Deadline = "deadline-exceeded": Deadline,
     /// The method exists in no service of this server.
     UnknownMethod = "unknown-method": NotFound,
+    /// The path is there, with other HTTP methods than the request's.
+    MethodNotAllowed = "method-not-allowed": InvalidArgument,
+    /// The body's content type or encoding is not served here.
+    MediaType = "media-type": InvalidArgument,
     /// Our fault: see the log under the id given.
     Internal = "internal": Internal,
 }

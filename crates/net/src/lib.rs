@@ -14,6 +14,7 @@ mod p521;
 mod profile;
 mod server;
 pub mod system;
+mod timeout;
 mod verifier;
 
 pub use client::{BundleProbe, ClientTls, bundle_probe_config, client_config};
@@ -27,4 +28,5 @@ pub use limits::Limits;
 pub use listener::{ConnectionHandler, Listener, serve_plain, serve_tls};
 pub use profile::TlsProfile;
 pub use server::server_config;
+pub use timeout::grpc_timeout;
 pub use verifier::{ClientVerifier, RevocationView, TrustAnchors};

@@ -10,11 +10,13 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The domain of every `google.rpc.ErrorInfo` that we send.
 pub const DOMAIN: &str = "airunner";
 
-/// The gRPC code and the HTTP status of a label: those of its kind, but that gRPC has a code of its own for a method
-/// that is not there.
+/// The gRPC code and the HTTP status of a label: those of its kind, but for what only one of the two has a code for.
 pub const fn codes(label: Label) -> (Code, StatusCode) {
-    if matches!(label, Label::UnknownMethod) {
-        return (Code::Unimplemented, StatusCode::NOT_FOUND);
+    match label {
+        Label::UnknownMethod => return (Code::Unimplemented, StatusCode::NOT_FOUND),
+        Label::MethodNotAllowed => return (Code::InvalidArgument, StatusCode::METHOD_NOT_ALLOWED),
+        Label::MediaType => return (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        _ => {}
     }
     match label.kind() {
         Kind::InvalidArgument => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
@@ -54,6 +56,13 @@ pub fn status(error: &Error, request_id: &str) -> Status {
         details.add_bad_request_violation(field, error.message());
     }
     Status::with_error_details(code, message, details)
+}
+
+/// The HTTP status of a failed call, by the label that it carries.
+pub(crate) fn http_status(status: &Status) -> StatusCode {
+    let details = status.get_error_details();
+    let label = details.error_info().and_then(|info| Label::of(&info.reason));
+    label.map_or(StatusCode::INTERNAL_SERVER_ERROR, |label| codes(label).1)
 }
 
 /// Gives the ends of calls that failed before they reached a handler, in the gRPC library, the form of all others: a

@@ -3,7 +3,9 @@
 
 mod context;
 mod cross_site;
+mod deadline;
 mod guard;
+mod meaning;
 mod rate;
 
 use std::{
@@ -18,8 +20,9 @@ use airunner_app::{
     App,
     authn::{Caller, LoopbackListener, Standing},
 };
-use airunner_core::{Error, Label, Result};
-use http::{Method as Verb, Request, Response, StatusCode, header};
+use airunner_core::{BoxError, Error, Label, Result};
+use bytes::Bytes;
+use http::{Request, Response};
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
@@ -28,11 +31,16 @@ pub use cross_site::OwnNames;
 pub use rate::{RateLimits, Rates};
 
 use crate::{
-    error::{codes, status},
+    error::status,
+    json::Transcoder,
     method::{Method, Methods},
     metrics::Metrics,
 };
 use guard::{Guarded, RequestLog};
+use meaning::{Meaning, Told, refuse};
+
+/// Bytes of a message at most, by whichever door it comes.
+pub(crate) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// By which door a request comes in, and so who may stand behind it.
 #[derive(Clone, Debug)]
@@ -58,6 +66,8 @@ pub struct RouterParts {
     pub methods: Arc<Methods>,
     /// The gRPC services.
     pub routes: axum::Router,
+    /// The same over JSON and REST.
+    pub json: Transcoder,
     /// The names that a request may be addressed to.
     pub names: OwnNames,
     /// Rate limits of the API listener and of the public one.
@@ -91,21 +101,21 @@ impl Router {
         door: &Door,
         address: &str,
         request: Request<B>,
-    ) -> Result<Response<Guarded>, Infallible>
+    ) -> Result<Response<Body>, Infallible>
     where
-        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-        B::Error: Into<airunner_core::BoxError>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
     {
         let log = RequestLog::begin(&self.parts, self.request_id(), address, &request);
-        let is_grpc = is_grpc(&request);
-        match self.admit(door, address, &log.id, &request) {
-            Ok((method, caller)) => Ok(self.pass(method, caller, log, address, request).await),
-            Err(error) if is_grpc && error.label() != Label::CrossSite => {
-                let refusal = status(&error, &log.id).into_http();
-                Ok(Guarded::refusal(log, refusal))
-            }
-            Err(error) => Ok(Guarded::refusal(log, http_refusal(&error))),
-        }
+        let meaning = Meaning::of(&self.parts.json, &request);
+        let admitted = match self.admit(door, address, &log.id, &request, &meaning) {
+            Ok(admitted) => admitted,
+            Err(error) => return Ok(refuse(log, meaning.told(), &error)),
+        };
+        Ok(match meaning {
+            Meaning::Call(call) => self.transcode(admitted, log, address, call, request).await,
+            _ => self.call(admitted, log, address, request).await.map(Body::new),
+        })
     }
 
     fn request_id(&self) -> Arc<str> {
@@ -119,12 +129,13 @@ impl Router {
         address: &str,
         id: &Arc<str>,
         request: &Request<B>,
-    ) -> Result<(Method, Option<Caller>)> {
+        meaning: &Meaning,
+    ) -> Result<Admitted> {
         self.parts.names.check(request)?;
         let caller = self.authenticate(door, id)?;
         let rate = self.parts.rates.check(door, address, caller.as_ref());
         rate.inspect_err(|_| self.parts.metrics.rate_limited())?;
-        let path = request.uri().path();
+        let path = meaning.path(request)?;
         let method =
             self.parts.methods.get(path).filter(|method| method.public || !matches!(door, Door::Public));
         let method = method.ok_or_else(|| {
@@ -136,8 +147,7 @@ impl Router {
                 .ok_or_else(|| Error::new(Label::NoCertificate, "this call needs a certificate"))?;
             caller.require(method.permission)?;
         }
-        check_form(request)?;
-        Ok((method, caller))
+        Ok(Admitted { method, caller })
     }
 
     fn authenticate(&self, door: &Door, id: &Arc<str>) -> Result<Option<Caller>> {
@@ -157,66 +167,58 @@ impl Router {
         }
     }
 
-    async fn pass<B>(
+    async fn transcode<B>(
         &self,
-        method: Method,
-        caller: Option<Caller>,
+        admitted: Admitted,
+        log: RequestLog,
+        address: &str,
+        call: crate::json::Call,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let told = Told::Json(call.telling());
+        match call.translate(request, MAX_MESSAGE).await {
+            Ok((request, reply)) => reply.transcode(self.call(admitted, log, address, request).await).await,
+            Err(fault) => refuse(log, told, &meaning::error(fault)),
+        }
+    }
+
+    async fn call<B>(
+        &self,
+        admitted: Admitted,
         mut log: RequestLog,
         address: &str,
         mut request: Request<B>,
     ) -> Response<Guarded>
     where
-        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-        B::Error: Into<airunner_core::BoxError>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
     {
-        log.caller(caller.as_ref());
+        let Admitted { method, caller } = admitted;
+        log.admitted(request.uri().path(), caller.as_ref());
         let standing = caller.as_ref().and_then(|caller| caller.standing().cloned());
         let context = RequestContext { request_id: log.id.clone(), address: address.to_owned(), caller };
+        let deadline = deadline::of(request.headers());
         request.extensions_mut().insert(context);
         let routes = self.parts.routes.clone();
-        let answer = routes.oneshot(request.map(axum::body::Body::new)).await;
-        let response = answer.unwrap_or_else(|never| match never {});
-        let watch =
-            method.streaming.then(|| guard::watch(standing, self.parts.stale.clone(), log.id.clone()));
+        let answer = routes.oneshot(request.map(axum::body::Body::new));
+        let (answer, deadline) = deadline::within(deadline, answer).await;
+        let response = match answer {
+            Some(answer) => answer.unwrap_or_else(|never| match never {}),
+            None => status(&deadline::passed(), &log.id).into_http(),
+        };
+        let watch = method
+            .streaming
+            .then(|| guard::watch(standing, self.parts.stale.clone(), deadline, log.id.clone()));
         Guarded::answer(log, response, watch)
     }
 }
 
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// A call is a POST of gRPC; JSON is another door.
-fn check_form<B>(request: &Request<B>) -> Result<()> {
-    if request.method() != Verb::POST {
-        return Err(Error::invalid("method", "a call is a POST"));
-    }
-    if is_grpc(request) {
-        return Ok(());
-    }
-    Err(Error::invalid("content-type", "this server speaks gRPC: send application/grpc"))
-}
-
-fn http_refusal(error: &Error) -> Response<Body> {
-    let (_, mut code) = codes(error.label());
-    match error.field() {
-        Some("method") => code = StatusCode::METHOD_NOT_ALLOWED,
-        Some("content-type") => code = StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        _ => {}
-    }
-    let body =
-        serde_json::json!({ "error": { "label": error.label().as_str(), "message": error.message() } });
-    let mut response =
-        Response::new(Body::new(http_body_util::Full::new(bytes::Bytes::from(body.to_string()))));
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    if code == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-    }
-    if let Some(after) = error.retry_after() {
-        headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
-    }
-    response
+/// Who may pass, and what to.
+struct Admitted {
+    method: Method,
+    caller: Option<Caller>,
 }

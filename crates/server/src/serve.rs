@@ -26,16 +26,16 @@ use tonic_health::ServingStatus;
 
 use crate::{
     connection::{Connections, Entrance, Revocations},
+    error::http_status,
     grpc::{Api, AuditApi, CertificateApi, EnrollmentApi, EventsApi, JobApi, PrincipalApi},
+    json::Transcoder,
     method::Methods,
     metrics::Metrics,
     plain::{PlainConnections, PlainDoor, PlainListener},
-    router::{OwnNames, RateLimits, Rates, Router, RouterParts},
+    router::{MAX_MESSAGE, OwnNames, RateLimits, Rates, Router, RouterParts},
     tls::{ServerLeaf, TlsNames, TlsSource},
 };
 
-/// Bytes of a gRPC message at most.
-const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// How often live connections are looked over.
 const SWEEP: Duration = Duration::from_millis(250);
 /// How often the store is asked about a live connection, in milliseconds.
@@ -154,6 +154,7 @@ impl Server {
             app: app.clone(),
             methods,
             routes,
+            json: Transcoder::new(DESCRIPTOR_SET, http_status).map_err(Error::internal)?,
             names: names.clone(),
             rates: rates.clone(),
             metrics: metrics.clone(),

@@ -62,14 +62,17 @@ mod tests {
         assert_eq!(Codec::of(&HeaderMap::new()), Ok(Codec::Json));
         assert_eq!(of("application/json; charset=UTF-8"), Ok(Codec::Json));
         assert_eq!(of("application/proto"), Ok(Codec::Proto));
-        for other in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", ""] {
+        for other in
+            ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", ""]
+        {
             assert!(matches!(of(other), Err(Fault::Media(_))), "{other}");
         }
     }
 
     #[test]
     fn what_is_refused_is_not_accepted() {
-        let accepted = |value| accepts(&headers(header::ACCEPT_ENCODING, value), header::ACCEPT_ENCODING, "gzip");
+        let accepted =
+            |value| accepts(&headers(header::ACCEPT_ENCODING, value), header::ACCEPT_ENCODING, "gzip");
         assert!(accepted("br, gzip;q=0.5"));
         assert!(!accepted("gzip;q=0"));
         assert!(!accepted("br"));

@@ -104,11 +104,8 @@ impl Parts<'_> {
             let field = field_at(descriptor, path).map_err(Fault::content)?;
             put(&mut whole, path, &field, text, "the path")?;
         }
-        let read = DynamicMessage::deserialize_with_options(
-            descriptor.clone(),
-            Value::Object(whole),
-            &strict(),
-        );
+        let read =
+            DynamicMessage::deserialize_with_options(descriptor.clone(), Value::Object(whole), &strict());
         read.map(|message| message.encode_to_vec()).map_err(unreadable)
     }
 

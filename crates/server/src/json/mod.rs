@@ -19,11 +19,14 @@ use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Status, body::Body};
 
 pub use fault::Fault;
-pub use reply::Reply;
+pub use reply::{Reply, tell};
 
 use encoding::Codec;
 use reply::Shape;
 use route::{Found, Routes, Rule};
+
+/// The headers that a call gets from its request; everything else in it is the transcoder's business, or nobody's.
+const PASSED_ON: [&str; 2] = ["grpc-timeout", "connect-timeout-ms"];
 
 /// The HTTP status of a call's failure, outside Connect, which has a table of its own.
 pub type StatusOf = fn(&Status) -> StatusCode;
@@ -154,7 +157,11 @@ impl Call {
     ///
     /// # Errors
     /// What is wrong with the request.
-    pub async fn translate<B>(self, request: Request<B>, limit: usize) -> Result<(Request<Body>, Reply), Fault>
+    pub async fn translate<B>(
+        self,
+        request: Request<B>,
+        limit: usize,
+    ) -> Result<(Request<Body>, Reply), Fault>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<airunner_core::BoxError>,
@@ -173,6 +180,11 @@ impl Call {
         let headers = call.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        for name in PASSED_ON {
+            if let Some(value) = parts.headers.get(name) {
+                headers.insert(name, value.clone());
+            }
+        }
         Ok((call, Reply::new(self.rpc, shape, self.status_of)))
     }
 

@@ -36,7 +36,9 @@ impl Shape {
     pub(super) fn of(parts: &Parts, call: &Call) -> Result<Self, Fault> {
         let headers = &parts.headers;
         if call.rpc.gives_stream && call.codec == Codec::Proto {
-            return Err(Fault::media("a stream is sent as JSON lines: send application/json, or call by gRPC"));
+            return Err(Fault::media(
+                "a stream is sent as JSON lines: send application/json, or call by gRPC",
+            ));
         }
         let field = match &call.form {
             Form::Connect => String::new(),
@@ -87,7 +89,11 @@ impl Reply {
             return self.fail(&status);
         }
         let framed = collected.to_bytes();
-        match framed.get(5..).ok_or_else(|| "the answer has no message".to_owned()).and_then(|m| self.write(m)) {
+        match framed
+            .get(5..)
+            .ok_or_else(|| "the answer has no message".to_owned())
+            .and_then(|m| self.write(m))
+        {
             Ok(content) => self.answer(content),
             Err(error) => self.fail(&Status::internal(error)),
         }
@@ -100,7 +106,8 @@ impl Reply {
         if self.shape.field.is_empty() {
             return message::to_json(&self.rpc.output, message);
         }
-        let whole = DynamicMessage::decode(self.rpc.output.clone(), message).map_err(|error| error.to_string())?;
+        let whole =
+            DynamicMessage::decode(self.rpc.output.clone(), message).map_err(|error| error.to_string())?;
         let field = whole.get_field_by_name(&self.shape.field).map(std::borrow::Cow::into_owned);
         match field.as_ref().and_then(prost_reflect::Value::as_message) {
             Some(inner) => message::write(inner),
@@ -148,7 +155,11 @@ fn failure(headers: &HeaderMap) -> Option<Status> {
 pub fn tell(status: &Status, telling: Telling, status_of: StatusOf) -> Response<Body> {
     let ours = status_of(status);
     let code = match telling {
-        Telling::Connect if matches!(ours, StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE) => ours,
+        Telling::Connect
+            if matches!(ours, StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE) =>
+        {
+            ours
+        }
         Telling::Connect => connect_status(status.code()),
         Telling::Rest => ours,
     };

@@ -24,7 +24,11 @@ pub(super) struct Routes(Vec<(Rule, Arc<Rpc>)>);
 
 /// What there is for a request.
 pub(super) enum Found {
-    Route { rpc: Arc<Rpc>, rule: Rule, variables: Vec<(String, String)> },
+    Route {
+        rpc: Arc<Rpc>,
+        rule: Rule,
+        variables: Vec<(String, String)>,
+    },
     /// The path is known, with these verbs.
     OtherVerb(Vec<Verb>),
     Nothing,
@@ -32,8 +36,10 @@ pub(super) enum Found {
 
 impl Routes {
     pub(super) fn add(&mut self, rule: Rule, rpc: &Arc<Rpc>) -> Result<(), String> {
-        if let Some((_, other)) =
-            self.0.iter().find(|(known, _)| known.verb == rule.verb && known.template.overlaps(&rule.template))
+        if let Some((_, other)) = self
+            .0
+            .iter()
+            .find(|(known, _)| known.verb == rule.verb && known.template.overlaps(&rule.template))
         {
             return Err(format!("{} and {} are bound to the same path", other.path, rpc.path));
         }
@@ -48,7 +54,8 @@ impl Routes {
         let mut others = Vec::new();
         for (rule, rpc) in &self.0 {
             let matched = rule.template.matches(path);
-            let matched = matched.map_err(|field| Fault::field(&field, "its percent encoding is not of UTF-8"))?;
+            let matched =
+                matched.map_err(|field| Fault::field(&field, "its percent encoding is not of UTF-8"))?;
             let Some(variables) = matched else { continue };
             if rule.verb == *asked {
                 return Ok(Found::Route { rpc: rpc.clone(), rule: rule.clone(), variables });
@@ -89,8 +96,13 @@ impl Rule {
             let value = rule.get_field_by_name(name).map(std::borrow::Cow::into_owned);
             value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
         };
-        let verbs =
-            [("get", Verb::GET), ("put", Verb::PUT), ("post", Verb::POST), ("delete", Verb::DELETE), ("patch", Verb::PATCH)];
+        let verbs = [
+            ("get", Verb::GET),
+            ("put", Verb::PUT),
+            ("post", Verb::POST),
+            ("delete", Verb::DELETE),
+            ("patch", Verb::PATCH),
+        ];
         let mut patterns = verbs.into_iter().filter_map(|(name, verb)| text(name).map(|path| (verb, path)));
         let (verb, path) = patterns.next().ok_or("a binding names no path")?;
         let template = Template::parse(&path)?;

@@ -47,11 +47,8 @@ impl Writing {
     }
 
     fn end(self, status: &Status) -> Bytes {
-        let (name, content) = if status.code() == Code::Ok {
-            ("end", json!({}))
-        } else {
-            ("error", reply::error(status))
-        };
+        let (name, content) =
+            if status.code() == Code::Ok { ("end", json!({})) } else { ("error", reply::error(status)) };
         match self {
             Self::Lines => format!("{}\n", json!({ name: content })),
             Self::Events => format!("event: {name}\ndata: {content}\n\n"),

@@ -156,9 +156,10 @@ mod tests {
 
     #[test]
     fn a_variable_is_one_segment_and_decoded() {
-        assert_eq!(matched("/v1/principals/{principal_id}", "/v1/principals/w%2F1"), Some(vec![
-            "principal_id=w/1".to_owned()
-        ]));
+        assert_eq!(
+            matched("/v1/principals/{principal_id}", "/v1/principals/w%2F1"),
+            Some(vec!["principal_id=w/1".to_owned()])
+        );
         assert_eq!(matched("/v1/principals/{principal_id}", "/v1/principals/"), None);
         assert_eq!(matched("/v1/principals/{principal_id}", "/v1/principals/w1/x"), None);
         assert_eq!(matched("/v1/principals/{principal_id}", "/v2/principals/w1"), None);
@@ -167,7 +168,10 @@ mod tests {
     #[test]
     fn a_verb_stands_after_the_last_colon() {
         let template = "/v1/principals/{principal_id}:suspend";
-        assert_eq!(matched(template, "/v1/principals/a:b:suspend"), Some(vec!["principal_id=a:b".to_owned()]));
+        assert_eq!(
+            matched(template, "/v1/principals/a:b:suspend"),
+            Some(vec!["principal_id=a:b".to_owned()])
+        );
         assert_eq!(matched(template, "/v1/principals/a"), None);
         assert_eq!(matched(template, "/v1/principals/a%3Asuspend"), None);
         assert_eq!(matched(template, "/v1/principals/:suspend"), None);
@@ -176,9 +180,10 @@ mod tests {
     #[test]
     fn a_variable_may_be_a_pattern_of_its_own() {
         let template = "/v1/{name=shelves/*/books/*}:move";
-        assert_eq!(matched(template, "/v1/shelves/1/books/2:move"), Some(vec![
-            "name=shelves/1/books/2".to_owned()
-        ]));
+        assert_eq!(
+            matched(template, "/v1/shelves/1/books/2:move"),
+            Some(vec!["name=shelves/1/books/2".to_owned()])
+        );
         assert_eq!(matched("/files/{path=**}", "/files/a/b%20c"), Some(vec!["path=a/b c".to_owned()]));
         assert_eq!(matched("/files/{path=**}", "/files"), Some(vec!["path=".to_owned()]));
     }

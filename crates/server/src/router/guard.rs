@@ -14,7 +14,10 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-use super::RouterParts;
+use super::{
+    RouterParts,
+    deadline::{self, Timer},
+};
 use crate::{
     error::{label, status},
     metrics::Metrics,
@@ -23,10 +26,11 @@ use crate::{
 /// The end that a stream waits for while it runs.
 type Watch = Pin<Box<dyn Future<Output = Status> + Send>>;
 
-/// Returns when the stream's caller is denied, or this server can vouch for nobody any more.
+/// Returns when the stream's caller is denied, its time is over, or this server can vouch for nobody any more.
 pub(super) fn watch(
     standing: Option<Arc<Standing>>,
     mut stale: tokio::sync::watch::Receiver<bool>,
+    deadline: Option<Timer>,
     id: Arc<str>,
 ) -> Watch {
     Box::pin(async move {
@@ -42,8 +46,16 @@ pub(super) fn watch(
             }
             Error::new(Label::FeedStale, "this server has lost touch with its store: go on with another")
         };
+        let passed = async {
+            match deadline {
+                Some(timer) => timer.await,
+                None => std::future::pending().await,
+            }
+            deadline::passed()
+        };
         tokio::select! {
             error = denied => status(&error, &id),
+            error = passed => status(&error, &id),
             error = lost => status(&error, &id),
         }
     })
@@ -57,6 +69,8 @@ pub(super) struct RequestLog {
     began: Monotonic,
     verb: http::Method,
     path: String,
+    /// The RPC's path, where the request's is another.
+    rpc: Option<String>,
     address: String,
     principal: Option<Caller>,
     outcome: String,
@@ -73,13 +87,18 @@ impl RequestLog {
             metrics: parts.metrics.clone(),
             verb: request.method().clone(),
             path,
+            rpc: None,
             address: address.to_owned(),
             principal: None,
             outcome: String::new(),
         }
     }
 
-    pub(super) fn caller(&mut self, caller: Option<&Caller>) {
+    /// Notes the RPC that the request means, and who makes it.
+    pub(super) fn admitted(&mut self, rpc: &str, caller: Option<&Caller>) {
+        if rpc != self.path {
+            self.rpc = Some(rpc.to_owned());
+        }
         self.principal = caller.cloned();
     }
 
@@ -95,7 +114,7 @@ impl Drop for RequestLog {
         let took = self.clock.monotonic().since(self.began);
         // A body that was dropped before its trailers: the client went away.
         let outcome = if self.outcome.is_empty() { "cut" } else { &self.outcome };
-        self.metrics.request(&self.path, outcome, took);
+        self.metrics.request(self.rpc.as_ref().unwrap_or(&self.path), outcome, took);
         tracing::info!(
             target: "airunner::request",
             method = %self.verb,
@@ -111,7 +130,7 @@ impl Drop for RequestLog {
 }
 
 /// A guarded body.
-pub struct Guarded {
+pub(super) struct Guarded {
     body: Body,
     watch: Option<Watch>,
     log: Option<RequestLog>,
