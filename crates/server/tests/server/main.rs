@@ -1,0 +1,5 @@
+//! The real binary, as a process of its own over a file: what befalls it from outside.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod embedded;
