@@ -123,7 +123,12 @@ impl EnrolScope {
     pub fn covers(&self, id: &PrincipalId, principal_type: PrincipalType) -> bool {
         matches!(principal_type, PrincipalType::Worker | PrincipalType::Service)
             && self.types.contains(&principal_type)
-            && id.folded().starts_with(&self.id_prefix.to_ascii_lowercase())
+            && self.names(id)
+    }
+
+    /// Whether `id` lies within the scope as far as its name goes.
+    pub fn names(&self, id: &PrincipalId) -> bool {
+        id.folded().starts_with(&self.id_prefix.to_ascii_lowercase())
     }
 }
 
