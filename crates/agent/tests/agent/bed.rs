@@ -88,7 +88,12 @@ impl Bed {
         client_at(self.server.addresses.api, &self.server, &self.credentials)
     }
 
-    /// The same through a proxy.
+    /// A client of another principal.
+    pub(crate) fn client_of(&self, credentials: &Credentials) -> Client {
+        client_at(self.server.addresses.api, &self.server, credentials)
+    }
+
+    /// A client of the worker's principal, through a proxy.
     pub(crate) fn client_through(&self, proxy: &Proxy) -> Client {
         client_at(proxy.address, &self.server, &self.credentials)
     }
