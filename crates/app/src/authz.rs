@@ -240,8 +240,8 @@ pub(crate) fn require_to_enrol(
 /// # Errors
 /// `escalation`, which says what the scope is.
 pub(crate) fn require_to_ask_for(caller: &Caller, id: &PrincipalId) -> Result<()> {
-    let names = || caller.enrol_scope().is_some_and(|scope| scope.names(id));
-    if caller.permissions().contains(Permission::PrincipalsRead) || names() {
+    let covered = || caller.enrol_scope().is_some_and(|scope| scope.covers_id(id));
+    if caller.permissions().contains(Permission::PrincipalsRead) || covered() {
         return Ok(());
     }
     Err(out_of_scope(caller, id.as_str()))

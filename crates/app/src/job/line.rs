@@ -22,6 +22,8 @@ use crate::{
 
 /// Queues that one line may name.
 const MAX_QUEUES: usize = 16;
+/// Leases that a line attends to at most: a worker whose lines are cut may hold more than it asked for.
+const MAX_HELD: usize = 4 * MAX_BATCH;
 /// How often an idle line says that it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long another line of the same worker process may go on taking jobs that nobody hears of: until its server has
@@ -134,8 +136,11 @@ impl WorkerLine {
             return Err(Error::invalid("queues", format!("a worker waits on at most {MAX_QUEUES} queues")));
         }
         let max_jobs = request.max_jobs as usize;
-        if !(1..=MAX_BATCH).contains(&max_jobs) || request.held.len() > MAX_BATCH {
+        if !(1..=MAX_BATCH).contains(&max_jobs) {
             return Err(Error::invalid("max_jobs", format!("a line holds 1 to {MAX_BATCH} jobs")));
+        }
+        if request.held.len() > MAX_HELD {
+            return Err(Error::invalid("task_tokens", format!("name at most {MAX_HELD} leases")));
         }
         check_visibility(request.visibility)?;
         let notify = Arc::new(Notify::new());
@@ -236,7 +241,7 @@ impl WorkerLine {
     }
 
     /// Sends again what this worker process was sent on another line and does not know of. Not once alone: a line that
-    /// is dead may still take jobs, on another server too, or have one underway to the store.
+    /// is dead may still take jobs, on another server too, or have asked the store for one.
     ///
     /// It is the same lease, extended where it is still in force. That it is not taken up twice rests on the worker: what
     /// it had when it opened this line it has named, and a line that it has left it never reads again.
@@ -251,6 +256,7 @@ impl WorkerLine {
         let page = PageRequest::first(PageRequest::MAX_SIZE);
         let mut lost = jobs.list_jobs(&filter, &page).await?.items;
         lost.retain(|job| self.is_lost(job, worker));
+        lost.truncate(MAX_HELD.saturating_sub(self.held.len()));
         if lost.is_empty() {
             return Ok(());
         }
@@ -269,8 +275,7 @@ impl WorkerLine {
     }
 
     fn is_look_due(&self, now: Monotonic) -> bool {
-        let looked = self.looked_at.is_none_or(|at| now.since(at) >= LOOK);
-        looked && (self.looked_at.is_none() || self.is_young(now))
+        self.looked_at.is_none_or(|at| self.is_young(now) && now.since(at) >= LOOK)
     }
 
     fn is_young(&self, now: Monotonic) -> bool {
@@ -284,7 +289,7 @@ impl WorkerLine {
             && self.held.get(&job.id).is_none_or(|held| held.attempt != job.attempt)
     }
 
-    /// How long to wait when there is nothing to say. An idle line is woken, and asks the store for nothing.
+    /// How long to wait when there is nothing to say. Whoever holds nothing is woken when there is something to take.
     fn patience(&self) -> Duration {
         if !self.held.is_empty() {
             POLL

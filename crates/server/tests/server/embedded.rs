@@ -59,6 +59,7 @@ impl Running {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CANARY", CANARY)
+            .env("AIRUNNER_LOG", "warn")
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -84,7 +85,9 @@ impl Running {
     async fn run(&self, line: &str) -> Printed {
         let ran = async {
             let admin = self.admin();
+            let mut tries = tokio::time::interval(Duration::from_millis(50));
             let job_id = loop {
+                tries.tick().await;
                 let job = JobSpec {
                     command: "sh".to_owned(),
                     args: vec!["-c".to_owned(), line.to_owned()],
@@ -94,7 +97,6 @@ impl Running {
                 if let Ok(enqueued) = admin.jobs().enqueue_jobs(request).await {
                     break enqueued.into_inner().job_ids.remove(0);
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
             };
             let mut printed = Printed::default();
             let mut events = std::pin::pin!(follow_job(&admin, &job_id, FollowOptions::default()));
