@@ -22,6 +22,7 @@ use crate::{
     authz::{PermissionSet, Target, may, refusal_entry, system_entry},
     context::{Context, OnFork, Settings, principal, retrying},
     principal::check_text,
+    recent::for_principal,
     status::catch_up,
 };
 
@@ -101,9 +102,9 @@ impl Certificates {
         check_text("description", &request.description)?;
         check_requested_validity(request.validity)?;
         let csr = verify_csr(&request.csr, &self.context.settings.accepted_keys)?;
-        let issued = retrying(|| async {
+        let (request, csr) = (&request, &csr);
+        let issued = for_principal(&self.context, &request.principal_id, |subject| async move {
             let permit = caller.permit::<may::CertsManage>(Target::Any)?;
-            let subject = principal(&self.context, &request.principal_id).await?;
             caller.require_to_confer(PermissionSet::of_roles(&subject.effective_roles()))?;
             let now = self.context.now();
             let leaf = Leaf {
@@ -116,7 +117,7 @@ impl Certificates {
                 request: request
                     .request_id
                     .clone()
-                    .map(|id| request_key(caller, "IssueCertificate", id, &request)),
+                    .map(|id| request_key(caller, "IssueCertificate", id, request)),
             };
             issue_leaf(&self.context, leaf, now, permit.audit(now, "certificate.issue", &subject.id)).await
         })
@@ -138,13 +139,12 @@ impl Certificates {
     ) -> Result<Certificate> {
         caller.permit::<may::CertsManage>(Target::Any).map(drop)?;
         check_text("description", description)?;
-        let der = single_certificate(certificate)?;
-        retrying(|| async {
+        let der = &single_certificate(certificate)?;
+        for_principal(&self.context, id, |subject| async move {
             let permit = caller.permit::<may::CertsManage>(Target::Any)?;
-            let subject = principal(&self.context, id).await?;
             caller.require_to_confer(PermissionSet::of_roles(&subject.effective_roles()))?;
             let now = self.context.now();
-            let record = registered_record(&self.context, &subject, &der, description, now)?;
+            let record = registered_record(&self.context, &subject, der, description, now)?;
             let mut audit = permit.audit(now, "certificate.register", &subject.id);
             audit.detail.insert("serial".to_owned(), record.serial.to_string());
             let issuance = Issuance {

@@ -14,8 +14,8 @@ use airunner_core::{
 use airunner_pki::{AcceptedKeys, OidArc};
 
 use crate::{
-    issuer::Issuers, job::hub::JobHub, job::task_token::TaskTokens, live::Live, seal::Sealer,
-    status::StatusView,
+    issuer::Issuers, job::hub::JobHub, job::task_token::TaskTokens, live::Live, recent::RecentPrincipals,
+    seal::Sealer, status::StatusView,
 };
 
 /// What to do when a predecessor is renewed by a second key after its successor was seen.
@@ -94,6 +94,7 @@ pub(crate) struct Context {
     pub(crate) issuers: Issuers,
     pub(crate) live: Arc<Live>,
     pub(crate) status: StatusView,
+    pub(crate) recent: RecentPrincipals,
     pub(crate) jobs: JobHub,
     pub(crate) counters: Counters,
     pub(crate) local_principal: OnceLock<Arc<Principal>>,

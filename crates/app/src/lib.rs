@@ -15,6 +15,7 @@ pub mod issuer;
 pub mod job;
 pub mod live;
 pub mod principal;
+mod recent;
 pub mod seal;
 pub mod status;
 
@@ -37,6 +38,7 @@ use crate::{
     job::{Jobs, hub::JobHub, task_token::TaskTokens},
     live::Live,
     principal::Principals,
+    recent::RecentPrincipals,
     seal::{Sealer, TASK_TOKEN_PLACE},
     status::{Follower, StatusView},
 };
@@ -93,6 +95,7 @@ impl App {
             issuers,
             live: Arc::new(Live::default()),
             status: StatusView::default(),
+            recent: RecentPrincipals::default(),
             jobs: JobHub::default(),
             counters: Counters::default(),
             local_principal: OnceLock::new(),

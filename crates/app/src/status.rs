@@ -44,6 +44,9 @@ pub struct StatusView {
     applied: AtomicU64,
     heard_at: AtomicU64,
     applying: Mutex<()>,
+    /// Passes through the feed that have begun, and the last one that has ended well.
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl StatusView {
@@ -148,7 +151,20 @@ pub(crate) fn freshness(context: &Context) -> Freshness {
 /// Applies everything that the feed has beyond what is applied. When this returns, what was committed before it was
 /// called is in force here: the view knows it and live connections have been cut.
 pub(crate) async fn catch_up(context: &Context) -> Result<()> {
-    let _applying = context.status.applying.lock().await;
+    let status = &context.status;
+    let begun = status.begun.load(SeqCst);
+    let _applying = status.applying.lock().await;
+    // A pass that began after this call has seen all that was committed before it: many callers share one.
+    if status.ended.load(SeqCst) > begun {
+        return Ok(());
+    }
+    let pass = status.begun.fetch_add(1, SeqCst) + 1;
+    apply_all(context).await?;
+    status.ended.store(pass, SeqCst);
+    Ok(())
+}
+
+async fn apply_all(context: &Context) -> Result<()> {
     loop {
         let asked_at = context.clock.monotonic();
         let batch = context.stores.changes.changes_after(context.status.applied(), BATCH).await?;

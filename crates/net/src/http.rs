@@ -2,6 +2,7 @@
 //! service's.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -68,6 +69,7 @@ where
 
     let (closed, drained) = (handle.closed(), handle.drained());
     tokio::pin!(closed, drained);
+    let mut has_stepped_back = false;
     let timer = sleep(limits.header_read_timeout);
     tokio::pin!(timer);
     let mut idle: Option<IdleWatch> = None;
@@ -81,7 +83,7 @@ where
                 let _unfinished = connection.as_mut().now_or_never();
                 return;
             }
-            ended = connection.as_mut() => {
+            ended = stepping_back(connection.as_mut(), &activity, &mut has_stepped_back) => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
                 }
@@ -106,6 +108,23 @@ where
             }
         }
     }
+}
+
+/// Polls the connection every second time while several requests are open, after whatever else is ready to run:
+/// answers that become ready together leave in one write.
+fn stepping_back<C: Future>(
+    mut connection: Pin<&mut C>,
+    activity: &Activity,
+    has_stepped_back: &mut bool,
+) -> impl Future<Output = C::Output> {
+    poll_fn(move |cx| {
+        *has_stepped_back = !*has_stepped_back && activity.open.load(Ordering::Relaxed) > 1;
+        if *has_stepped_back {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        connection.as_mut().poll(cx)
+    })
 }
 
 fn builder(limits: &Limits, handle: &ConnectionHandle) -> auto::Builder<Tracked> {

@@ -20,6 +20,8 @@ const APPLICATION_ID: i64 = 0x6169_7231;
 const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
 /// How long a connection waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
+/// Pages of log after which they are taken into the file, 16 MiB: a page that many groups wrote is taken over once.
+const CHECKPOINT_PAGES: i64 = 4_096;
 /// Statements that a connection keeps prepared: more than there are.
 const STATEMENTS: usize = 128;
 
@@ -109,6 +111,7 @@ fn check_ours(path: &Path, connection: &Connection) -> Result<()> {
 
 fn set_up(path: &Path, connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -8_000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let mut tries = 3;
     loop {

@@ -168,6 +168,12 @@ BEGIN
     -- Whoever decided on the old row must notice.
     UPDATE principals SET version = old.version + 1 WHERE number = new.number AND version <= old.version;
 END;
+-- So must they where a hand changed something else.
+CREATE TRIGGER principal_edited AFTER UPDATE ON principals
+WHEN new.version IS old.version AND new.status IS old.status AND new.roles IS old.roles
+BEGIN
+    UPDATE principals SET version = old.version + 1 WHERE number = new.number;
+END;
 CREATE TRIGGER principal_removed AFTER DELETE ON principals
 BEGIN
     INSERT INTO changes (at, kind, principal_id, status)

@@ -56,6 +56,17 @@ async fn a_version_set_by_hand_is_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_hand_changes_of_a_principal_changes_its_version() {
+    let place = Place::new();
+    let store = place.open();
+    let stores = store.stores();
+    let principal = worker(&stores, "w1").await;
+    place.by_hand("UPDATE principals SET email='w1@example.com', validity=3600 WHERE principal_id='w1'");
+    let found = stores.principals.get_principal(&principal.id).await.unwrap().unwrap();
+    assert_eq!(found.version, principal.version + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn roles_set_by_hand_are_heard() {
     let place = Place::new();
     let store = place.open();
