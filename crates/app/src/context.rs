@@ -8,8 +8,8 @@ use std::{
 };
 
 use airunner_core::{
-    Clock, DnsName, Error, Label, Principal, PrincipalType, Result, SecureRandom, Stores, Timestamp,
-    TrustDomain,
+    Clock, DnsName, Durations, Error, Label, Principal, PrincipalType, Result, SecureRandom, Stores,
+    Timestamp, TrustDomain,
 };
 use airunner_pki::{AcceptedKeys, OidArc};
 
@@ -70,9 +70,9 @@ impl Settings {
     }
 }
 
-/// Events that are counted for the metrics.
+/// What is counted for the metrics.
 #[derive(Debug, Default)]
-#[expect(missing_docs, reason = "each is the count of what its name says, since the start")]
+#[expect(missing_docs, reason = "each counts what its name says, since the start")]
 pub struct Counters {
     pub forged: AtomicU64,
     pub forked: AtomicU64,
@@ -81,6 +81,10 @@ pub struct Counters {
     pub enrolled: AtomicU64,
     pub revoked: AtomicU64,
     pub leases_expired: AtomicU64,
+    /// From the writing of a denial to its being in force here.
+    pub revocation_lag: Durations<1_000>,
+    /// How long jobs were visible in their queue before a worker had them.
+    pub queue_wait: Durations<10_000>,
 }
 
 /// What every use case works with.

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -87,6 +87,7 @@ pub struct Fleet {
     draining: AtomicBool,
     store_full: AtomicBool,
     clock: Mutex<Verdict>,
+    ahead_millis: AtomicI64,
     last_beat: Mutex<Option<(Timestamp, Monotonic)>>,
     sightings: Mutex<Vec<Sighting>>,
 }
@@ -103,6 +104,7 @@ impl Fleet {
             draining: AtomicBool::new(false),
             store_full: AtomicBool::new(false),
             clock: Mutex::new(Verdict::Unsure),
+            ahead_millis: AtomicI64::new(0),
             last_beat: Mutex::new(None),
             sightings: Mutex::new(Vec::new()),
         }
@@ -132,16 +134,24 @@ impl Fleet {
         let jumped = self.jumped(now);
         let judge = |reply: &HeartbeatReply| {
             self.note(reply);
-            jumped
-                .clone()
-                .map_or_else(|| judge_clock(now, self.id, reply, |row| self.life(row)), Verdict::Wrong)
+            jumped.map_or_else(
+                || judge_clock(now, self.id, reply, |row| self.life(row)),
+                |ahead| {
+                    let seconds = ahead.as_secs();
+                    Verdict::Wrong(format!("the machine's clock jumped {seconds} s ahead: set it right"))
+                },
+            )
         };
         // Judged before it is written: a time that is ahead of all others would put all others behind it.
         let before = judge(&self.context.stores.servers.servers().await?);
         let row = self.row(now);
         let reply = self.context.stores.servers.heartbeat(row, before == Verdict::Good).await;
         self.store_full.store(matches!(&reply, Err(error) if error.label() == Label::StoreFull), SeqCst);
-        let verdict = judge(&reply?);
+        let reply = reply?;
+        let verdict = judge(&reply);
+        let ahead =
+            jumped.map_or_else(|| ahead_of_others(now, self.id, &reply, |row| self.life(row)), millis);
+        self.ahead_millis.store(ahead, SeqCst);
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Verdict::Wrong(fault), Verdict::Good | Verdict::Unsure) = (&verdict, &*clock) {
             tracing::error!(fault, "this server is not ready");
@@ -224,6 +234,13 @@ impl Fleet {
         }
     }
 
+    /// By how many milliseconds this server's clock was ahead at its last heartbeat: of its own steady time where it
+    /// jumped, else of those other servers that live (up to a heartbeat of it is the age of what they wrote). Negative
+    /// where it was behind the highest time in the store; 0 where there is nothing to compare it with.
+    pub fn clock_ahead_millis(&self) -> i64 {
+        self.ahead_millis.load(SeqCst)
+    }
+
     /// The last change that is in force here.
     pub fn applied(&self) -> ChangeNumber {
         self.context.status.applied()
@@ -277,13 +294,13 @@ impl Fleet {
     }
 
     /// Whether wall time has run away from monotonic time since the last heartbeat.
-    fn jumped(&self, now: Timestamp) -> Option<String> {
+    fn jumped(&self, now: Timestamp) -> Option<Duration> {
         let steady = self.context.clock.monotonic();
         let mut last = self.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = last.map(|(wall, at)| wall.plus(steady.since(at)));
         let ahead = expected.map_or(Duration::ZERO, |expected| now.since(expected));
         if ahead > MAX_AHEAD {
-            return Some(format!("the machine's clock jumped {} s ahead: set it right", ahead.as_secs()));
+            return Some(ahead);
         }
         *last = Some((now, steady));
         None
@@ -332,14 +349,12 @@ fn judge_clock(
     let behind = reply.highest.since(now);
     if behind > MAX_BEHIND {
         return Verdict::Wrong(format!(
-            "this machine's clock is {} s behind the newest time in the store: set it right",
+            "this machine's clock is {} s behind the newest time in the store: set it right; if it is right, and the \
+             store's time is not, set that with `airunner-server db clock-reset`",
             behind.as_secs()
         ));
     }
-    let ahead_of = |wanted| {
-        let others = reply.servers.iter().filter(|row| row.id != own && life(row) == wanted);
-        others.map(|row| now.since(row.at)).min()
-    };
+    let ahead_of = |wanted| ahead_of(now, own, reply, |row| life(row) == wanted);
     match (ahead_of(Life::Moves), ahead_of(Life::Unknown)) {
         (Some(ahead), _) if ahead > MAX_AHEAD => Verdict::Wrong(format!(
             "this machine's clock is {} s ahead of the other servers': set it right",
@@ -348,6 +363,35 @@ fn judge_clock(
         (None, Some(ahead)) if ahead > MAX_AHEAD => Verdict::Unsure,
         _ => Verdict::Good,
     }
+}
+
+/// How far this server's time is ahead of the nearest of these others', if there is one.
+fn ahead_of(
+    now: Timestamp,
+    own: ServerId,
+    reply: &HeartbeatReply,
+    is_meant: impl Fn(&ServerRow) -> bool,
+) -> Option<Duration> {
+    let others = reply.servers.iter().filter(|row| row.id != own && is_meant(row));
+    others.map(|row| now.since(row.at)).min()
+}
+
+/// See [`Fleet::clock_ahead_millis`].
+fn ahead_of_others(
+    now: Timestamp,
+    own: ServerId,
+    reply: &HeartbeatReply,
+    life: impl Fn(&ServerRow) -> Life,
+) -> i64 {
+    let behind = reply.highest.since(now);
+    if !behind.is_zero() {
+        return -millis(behind);
+    }
+    ahead_of(now, own, reply, |row| life(row) == Life::Moves).map_or(0, millis)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -369,6 +413,17 @@ mod tests {
             highest: Timestamp::from_millis(highest),
             servers: others.iter().enumerate().map(row).collect(),
         }
+    }
+
+    #[test]
+    fn how_far_a_clock_is_ahead_is_told_by_the_highest_time_and_by_those_who_live() {
+        let ahead = |now, reply: &HeartbeatReply, life: Life| {
+            ahead_of_others(Timestamp::from_millis(now), ServerId::from_bytes([0; 16]), reply, |_| life)
+        };
+        assert_eq!(ahead(10_000, &reply(10_000, &[]), Life::Moves), 0);
+        assert_eq!(ahead(10_000, &reply(12_500, &[9_000]), Life::Moves), -2_500);
+        assert_eq!(ahead(10_000, &reply(10_000, &[9_500, 1_000]), Life::Moves), 500);
+        assert_eq!(ahead(10_000, &reply(10_000, &[1_000]), Life::Still), 0);
     }
 
     #[test]

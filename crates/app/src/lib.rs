@@ -6,6 +6,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod certificate;
+pub mod clock_reset;
 mod context;
 pub mod enrollment;
 pub mod event;

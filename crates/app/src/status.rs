@@ -213,7 +213,18 @@ async fn apply(context: &Context, change: &Change) -> Result<()> {
         }
     }
     context.status.applied.store(change.number, SeqCst);
+    if is_denial(&change.kind) {
+        context.counters.revocation_lag.record(context.now().since(change.at));
+    }
     Ok(())
+}
+
+fn is_denial(kind: &ChangeKind) -> bool {
+    match kind {
+        ChangeKind::Principal { status, .. } => *status != PrincipalStatus::Active,
+        ChangeKind::Certificate { revoked, .. } => *revoked,
+        ChangeKind::Issuers => false,
+    }
 }
 
 /// Brings a principal's live connections in line with its record, and takes the leases of one that is denied.

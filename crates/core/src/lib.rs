@@ -13,6 +13,7 @@ mod id;
 mod issuer;
 mod job;
 mod keyring;
+mod measure;
 mod output;
 mod page;
 mod permission;
@@ -45,6 +46,7 @@ pub use job::{
     JobStore, Lease, LeaseExtension, LeaseRequest, ProcessType, Repository,
 };
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
+pub use measure::{Durations, Intent, StoreMeasures};
 pub use output::{OutputChunk, OutputRead, OutputStore, OutputStream};
 pub use page::{Page, PageRequest};
 pub use permission::{Permission, Role};

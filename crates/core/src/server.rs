@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{ChangeNumber, QueueName, Result, ServerId, Timestamp};
+use crate::{AuditEntry, ChangeNumber, QueueName, Result, ServerId, Timestamp};
 
 /// One running server process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,4 +63,8 @@ pub trait ServerStore: Send + Sync {
         now: Timestamp,
         life: Duration,
     ) -> Result<Option<Fencing>>;
+
+    /// Sets the highest time back to the audit entry's, if it is still `expected` (`version-conflict` where a server
+    /// wrote time meanwhile). The housekeeping lease is let go: its deadline may have been of the wrong time too.
+    async fn reset_time(&self, expected: Timestamp, audit: AuditEntry) -> Result<()>;
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     AuditStore, CertificateStore, ChangeFeed, EnrollmentStore, EventStore, IssuerStore, JobStore,
-    KeyringStore, OutputStore, PrincipalStore, ServerStore,
+    KeyringStore, OutputStore, PrincipalStore, ServerStore, StoreMeasures,
 };
 
-/// Every store port of one environment. All but output share one transaction domain.
+/// Every store port of one environment, and how they do. All but output share one transaction domain.
 #[derive(Clone)]
-#[expect(missing_docs, reason = "each field is the port of its name")]
+#[expect(missing_docs, reason = "each field but the last is the port of its name")]
 pub struct Stores {
     pub principals: Arc<dyn PrincipalStore>,
     pub certificates: Arc<dyn CertificateStore>,
@@ -22,4 +22,5 @@ pub struct Stores {
     pub audit: Arc<dyn AuditStore>,
     pub changes: Arc<dyn ChangeFeed>,
     pub servers: Arc<dyn ServerStore>,
+    pub measures: Arc<StoreMeasures>,
 }

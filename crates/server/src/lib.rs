@@ -1,6 +1,7 @@
 //! The server of airunner: listeners, TLS, router, gRPC services and their wiring. Rules are in `airunner-app`.
 
 pub mod connection;
+pub mod db;
 pub mod embedded;
 pub mod error;
 pub mod grpc;

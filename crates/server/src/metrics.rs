@@ -1,14 +1,16 @@
 //! What is measured, in the Prometheus exposition format. Counts that belong to use cases are kept there and read
 //! when they are asked for.
 
+mod measured;
+
 use std::{
     fmt,
-    sync::{Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use airunner_app::App;
-use airunner_core::{Error, PrincipalType, Result, Timestamp};
+use airunner_core::{Certificate, Error, JobState, PrincipalType, Result, Timestamp};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -19,9 +21,14 @@ use prometheus_client::{
     },
     registry::{Metric, Registry},
 };
+use tokio::time::timeout;
+
+use measured::Measured;
 
 /// Certificates whose expiry is told, the nearest first.
 const NEAREST: u32 = 1_000;
+/// How long the store may take to count jobs and certificates.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Auth {
@@ -68,6 +75,7 @@ type Latency = Family<Rpc, Histogram, fn() -> Histogram>;
 
 /// The metrics of one server.
 pub struct Metrics {
+    app: Arc<App>,
     registry: Mutex<Registry>,
     auth: Family<Auth, Counter>,
     cache_hits: Family<Type, Counter>,
@@ -92,12 +100,15 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Metrics at zero. `known` are the paths that get a series of their own; a stranger's path gets none.
-    pub fn new(known: impl IntoIterator<Item = String>) -> Self {
+    /// Metrics at zero, with what `app` measures by itself. `known` are the paths that get a series of their own; a
+    /// stranger's path gets none.
+    pub fn new(app: Arc<App>, known: impl IntoIterator<Item = String>) -> Self {
         let mut registry = Registry::default();
+        registry.register_collector(Box::new(Measured(app.clone())));
         let latency =
             Latency::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 18)));
         let metrics = Self {
+            app,
             auth: registered(&mut registry, "mtls_auth", "Connections, by how their authentication ended"),
             cache_hits: registered(
                 &mut registry,
@@ -165,48 +176,47 @@ impl Metrics {
         self.cache_hits.get_or_create(&Type { r#type: principal_type.as_str() }).inc();
     }
 
+    /// A request was refused for coming too fast.
+    pub(crate) fn rate_limited(&self) {
+        self.rate_limited.inc();
+    }
+
     pub(crate) fn request(&self, path: &str, status: &str, took: Duration) {
         let path = if self.known.iter().any(|known| known == path) { path } else { "other" }.to_owned();
         self.latency.get_or_create(&Rpc { path: path.clone() }).observe(took.as_secs_f64());
-        if status == "8" || status == "429" {
-            self.rate_limited.inc();
-        }
         self.requests.get_or_create(&RpcOutcome { path, status: status.to_owned() }).inc();
     }
 
-    /// Everything, in the text format.
+    /// Everything, in the text format. What the store would have to count is left out while it does not answer: that
+    /// is when the rest matters most.
     ///
     /// # Errors
-    /// `store-unavailable` and the like.
-    pub async fn render(&self, app: &App) -> Result<String> {
-        self.collect(app).await?;
+    /// `internal`, by no fault of the store's.
+    pub async fn render(&self) -> Result<String> {
+        let counted = match timeout(PATIENCE, Counted::read(&self.app)).await {
+            Ok(Ok(counted)) => counted,
+            failed => {
+                tracing::warn!(error = ?failed.map(Result::err), "jobs and certificates can't be counted");
+                Counted::default()
+            }
+        };
+        // Two that ask at once see each its own.
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.show_own();
+        self.show(&counted);
         let mut text = String::new();
         encode(&mut text, &registry).map_err(Error::internal)?;
         Ok(text)
     }
 
-    async fn collect(&self, app: &App) -> Result<()> {
+    /// Shows what is known without asking the store.
+    fn show_own(&self) {
+        let app = &self.app;
         let now = app.clock().now();
         self.live.set(i64::try_from(app.live().len()).unwrap_or(i64::MAX));
         let (principals, certificates) = app.status().len();
         self.denied_principals.set(i64::try_from(principals).unwrap_or(i64::MAX));
         self.revoked.set(i64::try_from(certificates).unwrap_or(i64::MAX));
-        let counts = app.stores().jobs.count_jobs().await?;
-        for state in airunner_core::JobState::ALL {
-            let count = counts.get(state).copied().unwrap_or(0);
-            self.jobs
-                .get_or_create(&State { state: state.as_str() })
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-        self.expiry.clear();
-        for certificate in app.stores().certificates.nearest_expiries(now, NEAREST).await? {
-            let labels = Expiry {
-                principal_id: certificate.principal_id.to_string(),
-                serial: certificate.serial.to_string(),
-            };
-            self.expiry.get_or_create(&labels).set(days(now, certificate.expires_at));
-        }
         self.issuer_expiry.clear();
         for issuer in app.issuers().current().issuers() {
             let labels = IssuerLabel { issuer: issuer.record.id.to_string() };
@@ -215,7 +225,39 @@ impl Metrics {
         for (counter, read) in &self.totals {
             counter.inc_by(read(app).saturating_sub(counter.get()));
         }
-        Ok(())
+    }
+
+    fn show(&self, counted: &Counted) {
+        self.jobs.clear();
+        for (state, count) in &counted.jobs {
+            let labels = State { state: state.as_str() };
+            self.jobs.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        let now = self.app.clock().now();
+        self.expiry.clear();
+        for certificate in &counted.nearest {
+            let labels = Expiry {
+                principal_id: certificate.principal_id.to_string(),
+                serial: certificate.serial.to_string(),
+            };
+            self.expiry.get_or_create(&labels).set(days(now, certificate.expires_at));
+        }
+    }
+}
+
+/// What the store counts when it is asked.
+#[derive(Default)]
+struct Counted {
+    jobs: Vec<(JobState, u64)>,
+    nearest: Vec<Certificate>,
+}
+
+impl Counted {
+    async fn read(app: &App) -> Result<Self> {
+        let counts = app.stores().jobs.count_jobs().await?;
+        let count = |state: &JobState| counts.get(state).copied().unwrap_or(0);
+        let nearest = app.stores().certificates.nearest_expiries(app.clock().now(), NEAREST).await?;
+        Ok(Self { jobs: JobState::ALL.iter().map(|state| (*state, count(state))).collect(), nearest })
     }
 }
 

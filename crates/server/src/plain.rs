@@ -68,6 +68,7 @@ impl PlainListener {
             return text(StatusCode::FORBIDDEN, error.message());
         }
         if self.door == PlainDoor::Plain && self.rates.check_public(address).is_err() {
+            self.metrics.rate_limited();
             let mut response = text(StatusCode::TOO_MANY_REQUESTS, "too many requests: slow down");
             response.headers_mut().insert(header::RETRY_AFTER, 1.into());
             return response;
@@ -111,7 +112,7 @@ impl PlainListener {
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
-        match self.metrics.render(&self.app).await {
+        match self.metrics.render().await {
             Ok(body) => {
                 let mut response = text(StatusCode::OK, &body);
                 let form = header::HeaderValue::from_static(

@@ -122,7 +122,8 @@ impl Router {
     ) -> Result<(Method, Option<Caller>)> {
         self.parts.names.check(request)?;
         let caller = self.authenticate(door, id)?;
-        self.parts.rates.check(door, address, caller.as_ref())?;
+        let rate = self.parts.rates.check(door, address, caller.as_ref());
+        rate.inspect_err(|_| self.parts.metrics.rate_limited())?;
         let path = request.uri().path();
         let method =
             self.parts.methods.get(path).filter(|method| method.public || !matches!(door, Door::Public));

@@ -145,7 +145,7 @@ impl Server {
     pub async fn start(app: Arc<App>, sockets: Sockets, options: &ServeOptions) -> Result<Self> {
         app.fleet.beat().await?;
         let methods = Arc::new(Methods::load(DESCRIPTOR_SET)?);
-        let metrics = Arc::new(Metrics::new(methods.iter().map(|(path, _)| path.to_owned())));
+        let metrics = Arc::new(Metrics::new(app.clone(), methods.iter().map(|(path, _)| path.to_owned())));
         let names = OwnNames::new(options.names.dns.iter().map(ToString::to_string));
         let rates = Arc::new(Rates::new(options.rates));
         let (stale, stale_seen) = watch::channel(false);

@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    db::{self, DbCommand},
     embedded,
     router::RateLimits,
     serve::{Addresses, ServeOptions, Server, Sockets},
@@ -71,6 +72,9 @@ pub struct Flags {
 pub enum Command {
     /// Validate the configuration and exit
     Check,
+    /// Repair the store by hand
+    #[command(subcommand)]
+    Db(DbCommand),
 }
 
 /// How the log is written.
@@ -95,7 +99,8 @@ impl Flags {
     }
 }
 
-/// Runs the server. The exit code is 0 after an ordered stop, 2 for a wrong configuration, 1 for any other failure.
+/// Runs the server. The exit code is 0 after an ordered stop, 2 for a wrong configuration or command line, 1 for any
+/// other failure.
 pub fn run(flags: Flags) -> ExitCode {
     let log = start_log(flags.log_format);
     let ended = log.and_then(|()| runtime()).and_then(|runtime| runtime.block_on(serve(flags)));
@@ -107,7 +112,8 @@ pub fn run(flags: Flags) -> ExitCode {
             if error.kind() == Kind::Internal {
                 tracing::error!(?error, "the server can't run");
             }
-            ExitCode::from(if error.label() == Label::Config { 2 } else { 1 })
+            let misused = matches!(error.label(), Label::Config | Label::InvalidArgument);
+            ExitCode::from(if misused { 2 } else { 1 })
         }
     }
 }
@@ -128,6 +134,9 @@ fn start_log(format: LogFormat) -> Result<()> {
 }
 
 async fn serve(flags: Flags) -> Result<()> {
+    if let Some(Command::Db(command)) = &flags.command {
+        return db::run(command, &Plan::config(&flags)?.0, Arc::new(SystemClock)).await;
+    }
     let plan = if flags.no_auth { Plan::without_auth(&flags)? } else { Plan::configured(&flags)? };
     if matches!(flags.command, Some(Command::Check)) {
         let what =
@@ -170,6 +179,15 @@ struct Plan {
 
 impl Plan {
     fn configured(flags: &Flags) -> Result<Self> {
+        let (config, home) = Self::config(flags)?;
+        let options = options(&config)?;
+        // An environment in memory leaves its credentials where the CLI finds them.
+        let home = home.filter(|_| config.store().backend() == Backend::Memory);
+        Ok(Self { config, home, options })
+    }
+
+    /// The configuration that is named or found, and the home where one was looked for.
+    fn config(flags: &Flags) -> Result<(Config, Option<Home>)> {
         let home = Home::from_environment(&environment_variable).ok();
         let file = flags.config.clone().or_else(|| {
             let found = home.as_ref().map(Home::server_toml)?;
@@ -181,11 +199,7 @@ impl Plan {
                 "there is no configuration: run `airunner-cli bootstrap --environment=local`, or name one with --config",
             ));
         }
-        let config = Config::load(file.as_deref(), &environment_variable, &flags.settings())?;
-        let options = options(&config)?;
-        // An environment in memory leaves its credentials where the CLI finds them.
-        let home = home.filter(|_| config.store().backend() == Backend::Memory);
-        Ok(Self { config, home, options })
+        Ok((Config::load(file.as_deref(), &environment_variable, &flags.settings())?, home))
     }
 
     fn without_auth(flags: &Flags) -> Result<Self> {

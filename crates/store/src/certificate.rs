@@ -2,8 +2,8 @@
 
 use airunner_core::{
     AuditEntry, Certificate, CertificateFilter, CertificateRef, CertificateStore, Error, Fingerprint,
-    Identity, Issuance, Issued, IssuerId, Label, Page, PageRequest, Result, Revocation, RevocationReason,
-    RevocationTarget, Serial, Timestamp,
+    Identity, Intent, Issuance, Issued, IssuerId, Label, Page, PageRequest, Result, Revocation,
+    RevocationReason, RevocationTarget, Serial, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -19,27 +19,27 @@ const TOKENS: Tokens = Tokens('c');
 #[async_trait]
 impl<E: Engine> CertificateStore for Ports<E> {
     async fn record_issued(&self, issuance: Issuance) -> Result<Issued> {
-        self.write(move |rows| issuance::record(rows, &issuance)).await
+        self.write(Intent::RecordIssued, move |rows| issuance::record(rows, &issuance)).await
     }
 
     async fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>> {
         let reference = *reference;
-        self.read(move |rows| rows.identity(&reference)).await
+        self.read(Intent::Identity, move |rows| rows.identity(&reference)).await
     }
 
     async fn mark_seen(&self, reference: &CertificateRef, now: Timestamp) -> Result<bool> {
         let reference = *reference;
-        self.write(move |rows| mark_seen(rows, &reference, now)).await
+        self.write(Intent::MarkSeen, move |rows| mark_seen(rows, &reference, now)).await
     }
 
     async fn get_by_serial(&self, serial: &Serial) -> Result<Vec<Certificate>> {
         let serial = *serial;
-        self.read(move |rows| rows.certificates_of_serial(&serial)).await
+        self.read(Intent::GetBySerial, move |rows| rows.certificates_of_serial(&serial)).await
     }
 
     async fn get_by_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>> {
         let fingerprint = *fingerprint;
-        self.read(move |rows| rows.certificate_of_fingerprint(&fingerprint)).await
+        self.read(Intent::GetByFingerprint, move |rows| rows.certificate_of_fingerprint(&fingerprint)).await
     }
 
     async fn list_certificates(
@@ -48,7 +48,7 @@ impl<E: Engine> CertificateStore for Ports<E> {
         page: &PageRequest,
     ) -> Result<Page<Certificate>> {
         let (filter, page) = (filter.clone(), page.clone());
-        self.read(move |rows| list(rows, &filter, &page)).await
+        self.read(Intent::ListCertificates, move |rows| list(rows, &filter, &page)).await
     }
 
     async fn would_revoke(
@@ -58,7 +58,7 @@ impl<E: Engine> CertificateStore for Ports<E> {
         limit: u32,
     ) -> Result<Vec<CertificateRef>> {
         let target = target.clone();
-        self.read(move |rows| revocable(rows, &target, now, limit as usize)).await
+        self.read(Intent::WouldRevoke, move |rows| revocable(rows, &target, now, limit as usize)).await
     }
 
     async fn revoke(
@@ -68,12 +68,12 @@ impl<E: Engine> CertificateStore for Ports<E> {
         audit: AuditEntry,
     ) -> Result<Vec<CertificateRef>> {
         let target = target.clone();
-        self.write(move |rows| revoke(rows, &target, reason, &audit)).await
+        self.write(Intent::Revoke, move |rows| revoke(rows, &target, reason, &audit)).await
     }
 
     async fn nearest_expiries(&self, now: Timestamp, limit: u32) -> Result<Vec<Certificate>> {
         let limit = limit.min(PageRequest::MAX_SIZE);
-        self.read(move |rows| rows.nearest_expiries(now, limit)).await
+        self.read(Intent::NearestExpiries, move |rows| rows.nearest_expiries(now, limit)).await
     }
 }
 

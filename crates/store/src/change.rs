@@ -1,6 +1,6 @@
 //! The intents on the change feed.
 
-use airunner_core::{ChangeBatch, ChangeFeed, ChangeNumber, DenialSnapshot, Result, Timestamp};
+use airunner_core::{ChangeBatch, ChangeFeed, ChangeNumber, DenialSnapshot, Intent, Result, Timestamp};
 use async_trait::async_trait;
 
 use crate::{
@@ -14,7 +14,8 @@ const MAX_CHANGES: u32 = 10_000;
 #[async_trait]
 impl<E: Engine> ChangeFeed for Ports<E> {
     async fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<ChangeBatch> {
-        let batch = self.read(move |rows| after(rows, number, limit.min(MAX_CHANGES))).await?;
+        let batch =
+            self.read(Intent::ChangesAfter, move |rows| after(rows, number, limit.min(MAX_CHANGES))).await?;
         if let ChangeBatch::Changes(changes) = &batch {
             self.handed_out(changes.last().map_or(number, |change| change.number));
         }
@@ -27,7 +28,7 @@ impl<E: Engine> ChangeFeed for Ports<E> {
 
     async fn denials(&self, now: Timestamp) -> Result<DenialSnapshot> {
         let snapshot = self
-            .read(move |rows| {
+            .read(Intent::Denials, move |rows| {
                 Ok(DenialSnapshot {
                     number: rows.last_change()?,
                     principals: rows.denied_principals(now)?,
@@ -40,7 +41,7 @@ impl<E: Engine> ChangeFeed for Ports<E> {
     }
 
     async fn prune_changes(&self, before: Timestamp, limit: u32) -> Result<u32> {
-        self.write(move |rows| rows.delete_changes(before, limit)).await
+        self.write(Intent::PruneChanges, move |rows| rows.delete_changes(before, limit)).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use airunner_core::{ChangeNumber, Result};
+use airunner_core::{ChangeNumber, Intent, Result, StoreMeasures};
 
 use crate::rows::Rows;
 
@@ -30,27 +30,30 @@ pub(crate) trait Engine: Send + Sync + 'static {
 /// Every port but the one for output, over an engine.
 pub(crate) struct Ports<E> {
     engine: Arc<E>,
+    measures: Arc<StoreMeasures>,
     /// The newest change that was handed out: `wait` is over at once if there is a newer one.
     handed_out: AtomicU64,
 }
 
 impl<E: Engine> Ports<E> {
-    pub(crate) fn new(engine: Arc<E>) -> Self {
-        Self { engine, handed_out: AtomicU64::new(0) }
+    pub(crate) fn new(engine: Arc<E>, measures: Arc<StoreMeasures>) -> Self {
+        Self { engine, measures, handed_out: AtomicU64::new(0) }
     }
 
     pub(crate) async fn write<T: Send + 'static>(
         &self,
+        intent: Intent,
         act: impl FnOnce(&mut dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.engine.write(act).await
+        self.measures.observe(intent, self.engine.write(act)).await
     }
 
     pub(crate) async fn read<T: Send + 'static>(
         &self,
+        intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.engine.read(act).await
+        self.measures.observe(intent, self.engine.read(act)).await
     }
 
     pub(crate) async fn changed(&self) -> Result<()> {

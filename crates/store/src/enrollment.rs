@@ -1,8 +1,8 @@
 //! The intents on enrolment tokens. They are used up by recording a certificate.
 
 use airunner_core::{
-    AuditEntry, EnrollmentId, EnrollmentStore, EnrollmentToken, Error, Label, Page, PageRequest, PrincipalId,
-    RequestKey, Result,
+    AuditEntry, EnrollmentId, EnrollmentStore, EnrollmentToken, Error, Intent, Label, Page, PageRequest,
+    PrincipalId, RequestKey, Result,
 };
 use async_trait::async_trait;
 
@@ -24,12 +24,12 @@ impl<E: Engine> EnrollmentStore for Ports<E> {
         request: Option<RequestKey>,
         audit: AuditEntry,
     ) -> Result<()> {
-        self.write(move |rows| create(rows, &token, request.as_ref(), &audit)).await
+        self.write(Intent::CreateToken, move |rows| create(rows, &token, request.as_ref(), &audit)).await
     }
 
     async fn get_token(&self, id: &EnrollmentId) -> Result<Option<EnrollmentToken>> {
         let id = *id;
-        self.read(move |rows| rows.token(&id)).await
+        self.read(Intent::GetToken, move |rows| rows.token(&id)).await
     }
 
     async fn list_tokens(
@@ -38,12 +38,12 @@ impl<E: Engine> EnrollmentStore for Ports<E> {
         page: &PageRequest,
     ) -> Result<Page<EnrollmentToken>> {
         let (created_by, page) = (created_by.cloned(), page.clone());
-        self.read(move |rows| list(rows, created_by.as_ref(), &page)).await
+        self.read(Intent::ListTokens, move |rows| list(rows, created_by.as_ref(), &page)).await
     }
 
     async fn delete_token(&self, id: &EnrollmentId, audit: AuditEntry) -> Result<()> {
         let id = *id;
-        self.write(move |rows| {
+        self.write(Intent::DeleteToken, move |rows| {
             if !rows.delete_token(&id)? {
                 return Err(Error::not_found("enrolment token", id));
             }

@@ -1,7 +1,7 @@
 //! The intents on control events.
 
 use airunner_core::{
-    ControlEvent, Error, EventKind, EventStore, Job, JobId, Label, Publication, Result, Sequence,
+    ControlEvent, Error, EventKind, EventStore, Intent, Job, JobId, Label, Publication, Result, Sequence,
 };
 use async_trait::async_trait;
 
@@ -18,20 +18,21 @@ const MAX_EVENTS: u32 = 1_000;
 impl<E: Engine> EventStore for Ports<E> {
     async fn publish(&self, publication: Publication) -> Result<()> {
         if publication.events.is_empty() {
-            return self.read(move |rows| holding(rows, &publication).map(drop)).await;
+            return self.read(Intent::Publish, move |rows| holding(rows, &publication).map(drop)).await;
         }
         check(&publication)?;
-        self.write(move |rows| publish(rows, &publication)).await
+        self.write(Intent::Publish, move |rows| publish(rows, &publication)).await
     }
 
     async fn events_after(&self, job_id: &JobId, after: Sequence, limit: u32) -> Result<Vec<ControlEvent>> {
         let job_id = *job_id;
-        self.read(move |rows| rows.events_after(&job_id, after, limit.min(MAX_EVENTS))).await
+        self.read(Intent::EventsAfter, move |rows| rows.events_after(&job_id, after, limit.min(MAX_EVENTS)))
+            .await
     }
 
     async fn last_published(&self, job_id: &JobId, attempt: u32) -> Result<Option<Sequence>> {
         let job_id = *job_id;
-        self.read(move |rows| rows.last_event(&job_id, attempt)).await
+        self.read(Intent::LastPublished, move |rows| rows.last_event(&job_id, attempt)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The intents on issuers.
 
-use airunner_core::{AuditEntry, Error, Issuer, IssuerId, IssuerState, IssuerStore, Label, Result};
+use airunner_core::{AuditEntry, Error, Intent, Issuer, IssuerId, IssuerState, IssuerStore, Label, Result};
 use async_trait::async_trait;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 impl<E: Engine> IssuerStore for Ports<E> {
     async fn found_ca(&self, issuers: Vec<Issuer>, replacing: &[IssuerId], audit: AuditEntry) -> Result<()> {
         let replacing = replacing.to_vec();
-        self.write(move |rows| found(rows, &issuers, &replacing, &audit)).await
+        self.write(Intent::FoundCa, move |rows| found(rows, &issuers, &replacing, &audit)).await
     }
 
     async fn succeed_issuer(
@@ -22,11 +22,11 @@ impl<E: Engine> IssuerStore for Ports<E> {
         audit: AuditEntry,
     ) -> Result<()> {
         let predecessor = *predecessor;
-        self.write(move |rows| succeed(rows, &successor, &predecessor, &audit)).await
+        self.write(Intent::SucceedIssuer, move |rows| succeed(rows, &successor, &predecessor, &audit)).await
     }
 
     async fn list_issuers(&self) -> Result<Vec<Issuer>> {
-        self.read(living).await
+        self.read(Intent::ListIssuers, living).await
     }
 }
 

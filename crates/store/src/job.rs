@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use airunner_core::{
-    AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, Job, JobControl,
+    AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, Intent, Job, JobControl,
     JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, Page, PageRequest,
     PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp,
 };
@@ -36,12 +36,12 @@ impl<E: Engine> JobStore for Ports<E> {
         request: Option<RequestKey>,
         audit: AuditEntry,
     ) -> Result<Enqueued> {
-        self.write(move |rows| enqueue(rows, &jobs, request.as_ref(), &audit)).await
+        self.write(Intent::EnqueueJobs, move |rows| enqueue(rows, &jobs, request.as_ref(), &audit)).await
     }
 
     async fn lease_jobs(&self, request: &LeaseRequest) -> Result<Vec<Job>> {
         let request = request.clone();
-        self.write(move |rows| lease(rows, &request)).await
+        self.write(Intent::LeaseJobs, move |rows| lease(rows, &request)).await
     }
 
     async fn extend_leases(
@@ -53,7 +53,7 @@ impl<E: Engine> JobStore for Ports<E> {
     ) -> Result<Vec<Result<JobControl>>> {
         check_batch(leases.len())?;
         let (holder, leases) = (holder.clone(), leases.to_vec());
-        self.write(move |rows| {
+        self.write(Intent::ExtendLeases, move |rows| {
             let extend = |lease: &LeaseExtension| extend(rows, &holder, *lease, now, deadline);
             each(leases.iter().map(extend))
         })
@@ -68,28 +68,33 @@ impl<E: Engine> JobStore for Ports<E> {
     ) -> Result<Vec<Result<Job>>> {
         check_batch(completions.len())?;
         let (holder, completions) = (holder.clone(), completions.to_vec());
-        self.write(move |rows| each(completions.into_iter().map(|one| complete(rows, &holder, one, now))))
-            .await
+        self.write(Intent::CompleteJobs, move |rows| {
+            each(completions.into_iter().map(|one| complete(rows, &holder, one, now)))
+        })
+        .await
     }
 
     async fn cancel_job(&self, id: &JobId, cancellation: Cancellation, audit: AuditEntry) -> Result<Job> {
         let id = *id;
-        self.write(move |rows| cancel(rows, &id, cancellation, &audit)).await
+        self.write(Intent::CancelJob, move |rows| cancel(rows, &id, cancellation, &audit)).await
     }
 
     async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()> {
         let id = *id;
-        self.write(move |rows| write_input(rows, &id, bytes, end, &audit)).await
+        self.write(Intent::WriteInput, move |rows| write_input(rows, &id, bytes, end, &audit)).await
     }
 
     async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
         let id = *id;
-        self.read(move |rows| rows.inputs_after(&id, after, limit.min(PageRequest::MAX_SIZE))).await
+        self.read(Intent::InputsAfter, move |rows| {
+            rows.inputs_after(&id, after, limit.min(PageRequest::MAX_SIZE))
+        })
+        .await
     }
 
     async fn end_leases_of(&self, holder: &PrincipalId, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
         let holder = holder.clone();
-        self.write(move |rows| {
+        self.write(Intent::EndLeasesOf, move |rows| {
             let jobs = rows.held_jobs(&holder, limit)?;
             take_back(rows, jobs, &AttemptOutcome::HolderDenied, now)
         })
@@ -97,7 +102,7 @@ impl<E: Engine> JobStore for Ports<E> {
     }
 
     async fn expire_leases(&self, now: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<Job>> {
-        self.write(move |rows| {
+        self.write(Intent::ExpireLeases, move |rows| {
             check_fencing(rows, fencing)?;
             let jobs = rows.lapsed_jobs(now.minus(GRACE), limit)?;
             take_back(rows, jobs, &AttemptOutcome::LeaseExpired, now)
@@ -107,23 +112,26 @@ impl<E: Engine> JobStore for Ports<E> {
 
     async fn get_job(&self, id: &JobId) -> Result<Option<Job>> {
         let id = *id;
-        self.read(move |rows| rows.job(&id)).await
+        self.read(Intent::GetJob, move |rows| rows.job(&id)).await
     }
 
     async fn list_jobs(&self, filter: &JobFilter, page: &PageRequest) -> Result<Page<Job>> {
         let (filter, page) = (filter.clone(), page.clone());
-        self.read(move |rows| list(rows, &filter, &page)).await
+        self.read(Intent::ListJobs, move |rows| list(rows, &filter, &page)).await
     }
 
     async fn job_controls(&self, ids: &[JobId]) -> Result<Vec<JobControl>> {
         check_batch(ids.len())?;
         let ids = ids.to_vec();
-        self.read(move |rows| ids.iter().filter_map(|id| rows.job_control(id).transpose()).collect()).await
+        self.read(Intent::JobControls, move |rows| {
+            ids.iter().filter_map(|id| rows.job_control(id).transpose()).collect()
+        })
+        .await
     }
 
     async fn next_visible(&self, queues: &[QueueName]) -> Result<Option<Timestamp>> {
         let queues = queues.to_vec();
-        self.read(move |rows| {
+        self.read(Intent::NextVisible, move |rows| {
             let times = queues.iter().filter_map(|queue| rows.next_visible(queue).transpose());
             Ok(times.collect::<Result<Vec<_>>>()?.into_iter().min())
         })
@@ -131,7 +139,7 @@ impl<E: Engine> JobStore for Ports<E> {
     }
 
     async fn count_jobs(&self) -> Result<BTreeMap<JobState, u64>> {
-        let counts = self.read(|rows| rows.count_jobs()).await?;
+        let counts = self.read(Intent::CountJobs, |rows| rows.count_jobs()).await?;
         let mut all: BTreeMap<_, _> = JobState::ALL.iter().map(|state| (*state, 0)).collect();
         all.extend(counts);
         Ok(all)

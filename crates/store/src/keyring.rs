@@ -1,6 +1,6 @@
 //! The intents on the keyring.
 
-use airunner_core::{Error, Keyring, KeyringStore, Label, Result};
+use airunner_core::{Error, Intent, Keyring, KeyringStore, Label, Result};
 use async_trait::async_trait;
 
 use crate::engine::{Engine, Ports};
@@ -8,7 +8,7 @@ use crate::engine::{Engine, Ports};
 #[async_trait]
 impl<E: Engine> KeyringStore for Ports<E> {
     async fn create_keyring(&self, keyring: Keyring) -> Result<()> {
-        self.write(move |rows| {
+        self.write(Intent::CreateKeyring, move |rows| {
             if rows.keyring()?.is_some() {
                 return Err(Error::new(Label::AlreadyExists, "this store has a keyring: use its master key"));
             }
@@ -18,6 +18,6 @@ impl<E: Engine> KeyringStore for Ports<E> {
     }
 
     async fn get_keyring(&self) -> Result<Option<Keyring>> {
-        self.read(|rows| rows.keyring()).await
+        self.read(Intent::GetKeyring, |rows| rows.keyring()).await
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use airunner_core::{
-    AuditEntry, DnsName, Error, Label, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
+    AuditEntry, DnsName, Error, Intent, Label, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
     PrincipalStatus, PrincipalStore, PrincipalUpdate, Result, Revocation, Role, StatusChange, Timestamp,
 };
 use async_trait::async_trait;
@@ -19,17 +19,17 @@ const TOKENS: Tokens = Tokens('p');
 #[async_trait]
 impl<E: Engine> PrincipalStore for Ports<E> {
     async fn create_principal(&self, principal: Principal, audit: AuditEntry) -> Result<Principal> {
-        self.write(move |rows| create(rows, principal, &audit)).await
+        self.write(Intent::CreatePrincipal, move |rows| create(rows, principal, &audit)).await
     }
 
     async fn get_principal(&self, id: &PrincipalId) -> Result<Option<Principal>> {
         let id = id.clone();
-        self.read(move |rows| rows.principal(&id)).await
+        self.read(Intent::GetPrincipal, move |rows| rows.principal(&id)).await
     }
 
     async fn list_principals(&self, filter: &PrincipalFilter, page: &PageRequest) -> Result<Page<Principal>> {
         let (filter, page) = (filter.clone(), page.clone());
-        self.read(move |rows| list(rows, &filter, &page)).await
+        self.read(Intent::ListPrincipals, move |rows| list(rows, &filter, &page)).await
     }
 
     async fn update_principal(
@@ -40,7 +40,7 @@ impl<E: Engine> PrincipalStore for Ports<E> {
         audit: AuditEntry,
     ) -> Result<Principal> {
         let id = id.clone();
-        self.write(move |rows| overwrite(rows, &id, expected, update, &audit)).await
+        self.write(Intent::UpdatePrincipal, move |rows| overwrite(rows, &id, expected, update, &audit)).await
     }
 
     async fn set_roles(
@@ -51,7 +51,7 @@ impl<E: Engine> PrincipalStore for Ports<E> {
         audit: AuditEntry,
     ) -> Result<Principal> {
         let id = id.clone();
-        self.write(move |rows| set_roles(rows, &id, expected, roles, &audit)).await
+        self.write(Intent::SetRoles, move |rows| set_roles(rows, &id, expected, roles, &audit)).await
     }
 
     async fn set_status(
@@ -61,7 +61,7 @@ impl<E: Engine> PrincipalStore for Ports<E> {
         audit: AuditEntry,
     ) -> Result<Principal> {
         let id = id.clone();
-        self.write(move |rows| set_status(rows, &id, change, &audit)).await
+        self.write(Intent::SetStatus, move |rows| set_status(rows, &id, change, &audit)).await
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use airunner_core::{
-    Error, Fencing, HeartbeatReply, Label, Result, ServerId, ServerRow, ServerStore, Timestamp,
+    AuditEntry, Error, Fencing, HeartbeatReply, Intent, Label, Result, ServerId, ServerRow, ServerStore,
+    Timestamp,
 };
 use async_trait::async_trait;
 
@@ -18,7 +19,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl<E: Engine> ServerStore for Ports<E> {
     async fn heartbeat(&self, row: ServerRow, write_time: bool) -> Result<HeartbeatReply> {
-        self.write(move |rows| {
+        self.write(Intent::Heartbeat, move |rows| {
             if write_time && row.at > rows.highest_time()? {
                 rows.set_highest_time(row.at)?;
             }
@@ -29,12 +30,12 @@ impl<E: Engine> ServerStore for Ports<E> {
     }
 
     async fn servers(&self) -> Result<HeartbeatReply> {
-        self.read(everyone).await
+        self.read(Intent::Servers, everyone).await
     }
 
     async fn leave(&self, id: &ServerId) -> Result<()> {
         let id = *id;
-        self.write(move |rows| {
+        self.write(Intent::Leave, move |rows| {
             let lease = rows.housekeeping()?;
             rows.delete_server(&id)?;
             if lease.holder == Some(id) {
@@ -46,7 +47,7 @@ impl<E: Engine> ServerStore for Ports<E> {
     }
 
     async fn prune_servers(&self, before: Timestamp) -> Result<u32> {
-        self.write(move |rows| rows.delete_servers_before(before)).await
+        self.write(Intent::PruneServers, move |rows| rows.delete_servers_before(before)).await
     }
 
     async fn hold_housekeeping(
@@ -56,7 +57,26 @@ impl<E: Engine> ServerStore for Ports<E> {
         life: Duration,
     ) -> Result<Option<Fencing>> {
         let id = *id;
-        self.write(move |rows| hold(rows, id, now, now.plus(life))).await
+        self.write(Intent::HoldHousekeeping, move |rows| hold(rows, id, now, now.plus(life))).await
+    }
+
+    async fn reset_time(&self, expected: Timestamp, audit: AuditEntry) -> Result<()> {
+        self.write(Intent::ResetTime, move |rows| {
+            let (highest, lease) = (rows.highest_time()?, rows.housekeeping()?);
+            if highest != expected {
+                return Err(Error::new(
+                    Label::VersionConflict,
+                    format!(
+                        "a server wrote another time meanwhile, {highest}: see that every machine's clock is right, \
+                         and try again"
+                    ),
+                ));
+            }
+            rows.set_highest_time(audit.at)?;
+            rows.set_housekeeping(&Housekeeping { holder: None, ..lease })?;
+            rows.insert_audit(&audit)
+        })
+        .await
     }
 }
 

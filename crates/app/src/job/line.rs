@@ -316,6 +316,7 @@ impl WorkerLine {
             deadline: now.plus(self.visibility),
         };
         for job in self.context.stores.jobs.lease_jobs(&request).await? {
+            self.context.counters.queue_wait.record(now.since(job.visible_at));
             self.context.jobs.job_changed(&job);
             self.claim(job, request.deadline);
         }

@@ -12,6 +12,7 @@ mod limits;
 mod lines;
 mod listeners;
 mod matrix;
+mod metrics;
 mod order;
 mod output;
 mod permissions;

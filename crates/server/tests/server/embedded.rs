@@ -1,43 +1,26 @@
 //! The worker inside a server's process: what its jobs can't reach, and that it outlives its CA.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use airunner_client::{
     Client, ClientOptions, FollowOptions, Followed, IdentitySource, LoadedIdentity, follow_job,
 };
-use airunner_host::{
-    Home,
-    bootstrap::Plan,
-    config::Environment,
-    local::{self, LocalPlan, Means},
-};
-use airunner_net::system::{SystemClock, SystemRandom};
 use airunner_pki::sha256;
 use airunner_proto::job::v1::{EnqueueJobsRequest, JobSpec, OutputStream, job_event::Kind};
 use data_encoding::HEXLOWER;
 use futures_util::StreamExt as _;
-use tempfile::TempDir;
+
+use crate::bed::{Bed, Process};
 
 /// How long anything may take that has no limit of its own.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// What the environment of the server's process holds.
 const CANARY: &str = "in-the-servers-environment";
 
-/// A local environment in a folder that everyone can pass through, and a server that runs over it.
+/// A server with a worker inside, whose jobs run as another user where that is possible.
 struct Running {
-    home: Home,
-    api: SocketAddr,
-    child: Child,
-    _folder: TempDir,
+    bed: Bed,
+    server: Process,
 }
 
 /// What a job printed.
@@ -49,36 +32,25 @@ struct Printed {
 
 impl Running {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let home = Home::at(folder.path().join("home"));
-        bootstrap(&home, false).await;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_airunner-server"))
-            .args(["--ready-fd", "1", "--config"])
-            .arg(home.server_toml())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("CANARY", CANARY)
-            .env("AIRUNNER_LOG", "warn")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let addresses: serde_json::Value = serde_json::from_str(&line).expect("the server starts");
-        let api = addresses["api"].as_str().unwrap().parse().unwrap();
-        Self { home, api, child, _folder: folder }
+        let bed = Bed::new().await;
+        // What is kept from jobs is kept by the files' own modes.
+        for folder in [bed.home.path(), bed.home.path().parent().unwrap()] {
+            fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let mut command = bed.command(&["--ready-fd", "1"]);
+        command.env("AIRUNNER_WORKER_EMBEDDED", "true").env("CANARY", CANARY);
+        command.env("AIRUNNER_WORKER_SAME_USER", (!is_root()).to_string());
+        Self { server: Process::start(command), bed }
     }
 
     /// A client of the first admin, by what bootstrap wrote last.
     fn admin(&self) -> Client {
-        let (files, roots) = (self.home.admin(), fs::read(self.home.ca()).unwrap());
+        let (files, roots) = (self.bed.home.admin(), fs::read(self.bed.home.ca()).unwrap());
         let (chain, key) = (fs::read(files.cert).unwrap(), fs::read(files.key).unwrap());
         let identity = LoadedIdentity::from_pem(&chain, &key, None, &roots).unwrap();
         let source = IdentitySource::Loaded(Box::new(identity));
-        Client::new(ClientOptions::new(self.api.to_string().parse().unwrap(), "", Some(source))).unwrap()
+        let api = self.server.api.to_string().parse().unwrap();
+        Client::new(ClientOptions::new(api, "", Some(source))).unwrap()
     }
 
     /// Submits a shell line as soon as the server takes it, and follows it to its end.
@@ -117,32 +89,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         // Where a worker keeps its workspaces that runs jobs as another user.
-        let store = self.home.path().join("airunner.db");
+        let store = self.bed.store();
         let name = HEXLOWER.encode(&sha256(store.as_os_str().as_encoded_bytes())[..6]);
         let _ = fs::remove_dir_all(PathBuf::from(format!("/var/lib/airunner/worker-{name}")));
     }
-}
-
-async fn bootstrap(home: &Home, force_new_ca: bool) {
-    let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let plan = LocalPlan {
-        environment: Environment::Local,
-        domain: None,
-        profile: None,
-        api_addr: free,
-        public_addr: free,
-        plain_addr: free,
-        metrics_addr: free,
-        key_passphrase_file: None,
-        same_user: !is_root(),
-        steps: Plan { force_new_ca, ..Plan::first_admin().unwrap() },
-    };
-    let means =
-        Means { variable: &|_| None, clock: Arc::new(SystemClock), random: Arc::new(SystemRandom::new()) };
-    local::bootstrap(home, &plan, &means).await.unwrap();
 }
 
 fn is_root() -> bool {
@@ -155,8 +106,8 @@ async fn a_job_reads_neither_the_keys_nor_the_store_nor_the_process_of_its_serve
         // Without root the worker runs jobs as the server's own user, and says so at every start.
         return;
     }
-    let server = Running::start().await;
-    let (home, process) = (server.home.path().display(), format!("/proc/{}", server.child.id()));
+    let running = Running::start().await;
+    let (home, process) = (running.bed.home.path().display(), format!("/proc/{}", running.server.id()));
     let secrets =
         ["master.key", "airunner.db", "airunner.db-wal", "ca-key.pem", "server/key.pem", "admin/key.pem"];
     let secrets = secrets.iter().map(|file| format!("{home}/{file}"));
@@ -169,7 +120,7 @@ async fn a_job_reads_neither_the_keys_nor_the_store_nor_the_process_of_its_serve
         "id -u; for file in {}; do cat $file && echo \"read $file\"; done; ls {process}/fd; env",
         all.join(" ")
     );
-    let printed = server.run(&line).await;
+    let printed = running.run(&line).await;
     let own = fs::read_to_string(format!("{process}/environ")).unwrap();
     assert!(own.contains(CANARY), "there was something to be found");
     assert!(printed.stdout.starts_with("65534\n"), "{printed:?}");
@@ -180,10 +131,10 @@ async fn a_job_reads_neither_the_keys_nor_the_store_nor_the_process_of_its_serve
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_worker_follows_a_new_ca_without_a_restart() {
-    let server = Running::start().await;
-    assert_eq!(server.run("echo before").await.stdout, "before\n");
+    let running = Running::start().await;
+    assert_eq!(running.run("echo before").await.stdout, "before\n");
     for n in 1..=2 {
-        bootstrap(&server.home, true).await;
-        assert_eq!(server.run(&format!("echo after {n}")).await.stdout, format!("after {n}\n"));
+        running.bed.bootstrap(true).await;
+        assert_eq!(running.run(&format!("echo after {n}")).await.stdout, format!("after {n}\n"));
     }
 }

@@ -2,4 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod bed;
+mod clock;
+mod denial;
+mod disk;
 mod embedded;
+mod silence;

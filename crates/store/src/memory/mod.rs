@@ -16,13 +16,13 @@ use std::{
 use airunner_core::{
     AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, ControlEvent, DnsName,
     EnrollmentId, EnrollmentToken, Fingerprint, Issuer, Job, JobId, JobInput, Keyring, Principal,
-    PrincipalId, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
+    PrincipalId, Result, Sequence, ServerId, ServerRow, StoreMeasures, Stores, Timestamp,
 };
 use tokio::sync::watch;
 
 use crate::{
     engine::{Engine, Ports},
-    output::MemoryOutput,
+    output::{Measured, MemoryOutput},
     rows::{Housekeeping, KeptRequest, Rows},
 };
 
@@ -34,7 +34,8 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store that keeps at most `output_limit` bytes of output a job.
     pub fn new(output_limit: u64) -> Self {
-        let ports = Arc::new(Ports::new(Arc::new(MemoryEngine::default())));
+        let measures = Arc::<StoreMeasures>::default();
+        let ports = Arc::new(Ports::new(Arc::new(MemoryEngine::default()), measures.clone()));
         Self {
             stores: Stores {
                 principals: ports.clone(),
@@ -44,10 +45,11 @@ impl MemoryStore {
                 keyring: ports.clone(),
                 jobs: ports.clone(),
                 events: ports.clone(),
-                output: Arc::new(MemoryOutput::new(output_limit)),
+                output: Arc::new(Measured::new(MemoryOutput::new(output_limit), measures.clone())),
                 audit: ports.clone(),
                 changes: ports.clone(),
                 servers: ports,
+                measures,
             },
         }
     }

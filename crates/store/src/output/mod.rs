@@ -1,11 +1,13 @@
 //! Output of jobs: what both backends agree on, in memory here and in segment files beside it.
 
 mod files;
+mod measured;
 mod memory;
 mod record;
 mod segment;
 
 pub(crate) use files::SegmentOutput;
+pub(crate) use measured::Measured;
 pub(crate) use memory::MemoryOutput;
 
 use airunner_core::{Error, Label, OutputChunk, Result};

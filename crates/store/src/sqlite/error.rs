@@ -21,6 +21,7 @@ pub(super) fn store_error(error: rusqlite::Error) -> Error {
         | ErrorCode::CannotOpen
         | ErrorCode::ReadOnly
         | ErrorCode::PermissionDenied
+        | ErrorCode::FileLockingProtocolFailed
         | ErrorCode::OperationInterrupted => {
             unavailable("the store can't be read or written").with_cause(error)
         }
@@ -115,6 +116,8 @@ mod tests {
         assert_eq!(label_of(ffi::SQLITE_IOERR_WRITE), Label::StoreFull);
         assert_eq!(label_of(ffi::SQLITE_IOERR_READ), Label::StoreUnavailable);
         assert_eq!(label_of(ffi::SQLITE_BUSY), Label::StoreUnavailable);
+        // Another process keeps everyone from reading.
+        assert_eq!(label_of(ffi::SQLITE_PROTOCOL), Label::StoreUnavailable);
         assert_eq!(label_of(ffi::SQLITE_CORRUPT), Label::Internal);
     }
 }

@@ -22,7 +22,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use airunner_core::{ChangeNumber, Error, Label, Result, Stores};
+use airunner_core::{ChangeNumber, Error, Label, Result, StoreMeasures, Stores};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     engine::{Engine, Ports},
-    output::SegmentOutput,
+    output::{Measured, SegmentOutput},
     rows::Rows,
 };
 
@@ -87,8 +87,9 @@ impl SqliteStore {
         let log = with_suffix(&options.path, "-wal");
         let had_log = log.metadata().is_ok_and(|metadata| metadata.len() > 0);
         let engine = Arc::new(SqliteEngine::start(&options)?);
-        let output = Arc::new(SegmentOutput::open(options.output_dir, options.output_limit)?);
-        let ports = Arc::new(Ports::new(engine.clone()));
+        let measures = Arc::<StoreMeasures>::default();
+        let output = SegmentOutput::open(options.output_dir, options.output_limit)?;
+        let ports = Arc::new(Ports::new(engine.clone(), measures.clone()));
         let stores = Stores {
             principals: ports.clone(),
             certificates: ports.clone(),
@@ -97,10 +98,11 @@ impl SqliteStore {
             keyring: ports.clone(),
             jobs: ports.clone(),
             events: ports.clone(),
-            output,
+            output: Arc::new(Measured::new(output, measures.clone())),
             audit: ports.clone(),
             changes: ports.clone(),
             servers: ports,
+            measures,
         };
         Ok(Self { stores, engine, had_log })
     }

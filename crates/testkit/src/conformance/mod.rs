@@ -180,6 +180,7 @@ macro_rules! store_conformance {
                 server:
                     a_heartbeat_brings_every_row,
                     the_highest_time_only_grows_and_only_when_it_may,
+                    the_highest_time_is_set_back_unless_another_was_written_meanwhile,
                     who_leaves_or_falls_silent_is_gone,
                     housekeeping_is_one_servers_until_its_time_is_over,
                     who_leaves_gives_housekeeping_up,

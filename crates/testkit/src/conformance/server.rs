@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use airunner_core::{Fencing, ServerRow, Stores, Timestamp};
+use airunner_core::{Fencing, Label, ServerRow, Stores, Timestamp};
 
 use super::world::{NOW, World, after, race};
 use crate::records;
@@ -40,6 +40,28 @@ pub async fn the_highest_time_only_grows_and_only_when_it_may(stores: Stores) {
     assert_eq!(beat(after(200), false).await.unwrap().highest, after(100));
     assert_eq!(beat(after(101), true).await.unwrap().highest, after(101));
     assert_eq!(world.stores.servers.servers().await.unwrap().highest, after(101));
+}
+
+pub async fn the_highest_time_is_set_back_unless_another_was_written_meanwhile(stores: Stores) {
+    let world = World::new(stores);
+    let [one, two] = [0, 1].map(|_| records::server(after(500), world.random()));
+    let servers = &world.stores.servers;
+    servers.heartbeat(one.clone(), true).await.unwrap();
+    servers.hold_housekeeping(&one.id, after(500), LIFE).await.unwrap();
+    let late = servers.reset_time(after(499), records::audit("clock.reset", "", after(100))).await;
+    assert_eq!(late.unwrap_err().label(), Label::VersionConflict);
+    assert_eq!(servers.servers().await.unwrap().highest, after(500));
+    assert_eq!(world.stores.audit.tail(10).await.unwrap(), []);
+
+    let audit = records::audit("clock.reset", "", after(100));
+    servers.reset_time(after(500), audit.clone()).await.unwrap();
+    assert_eq!(servers.servers().await.unwrap().highest, after(100));
+    assert_eq!(world.stores.audit.tail(10).await.unwrap()[0].entry, audit);
+    // A deadline of the wrong time keeps nobody from the work.
+    assert_eq!(servers.hold_housekeeping(&two.id, after(101), LIFE).await.unwrap(), Some(Fencing(2)));
+    // From there it grows again.
+    let right = ServerRow { at: after(101), ..two };
+    assert_eq!(servers.heartbeat(right, true).await.unwrap().highest, after(101));
 }
 
 pub async fn who_leaves_or_falls_silent_is_gone(stores: Stores) {

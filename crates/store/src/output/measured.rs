@@ -1,0 +1,32 @@
+//! Output with its intents measured. The other ports measure theirs where they hand them to their engine.
+
+use std::sync::Arc;
+
+use airunner_core::{Intent, JobId, OutputChunk, OutputRead, OutputStore, Result, Sequence, StoreMeasures};
+use async_trait::async_trait;
+
+pub(crate) struct Measured<O> {
+    inner: O,
+    measures: Arc<StoreMeasures>,
+}
+
+impl<O> Measured<O> {
+    pub(crate) fn new(inner: O, measures: Arc<StoreMeasures>) -> Self {
+        Self { inner, measures }
+    }
+}
+
+#[async_trait]
+impl<O: OutputStore> OutputStore for Measured<O> {
+    async fn append_output(&self, job_id: &JobId, chunks: &[OutputChunk]) -> Result<()> {
+        self.measures.observe(Intent::AppendOutput, self.inner.append_output(job_id, chunks)).await
+    }
+
+    async fn output_after(&self, job_id: &JobId, after: Sequence, max_bytes: usize) -> Result<OutputRead> {
+        self.measures.observe(Intent::OutputAfter, self.inner.output_after(job_id, after, max_bytes)).await
+    }
+
+    async fn last_output(&self, job_id: &JobId, attempt: u32) -> Result<Option<Sequence>> {
+        self.measures.observe(Intent::LastOutput, self.inner.last_output(job_id, attempt)).await
+    }
+}
