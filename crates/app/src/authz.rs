@@ -230,19 +230,34 @@ pub(crate) fn require_to_enrol(
     if in_scope && *roles == default_roles {
         return Ok(());
     }
+    let what = format!("{id} ({principal_type}) with these roles");
+    Err(out_of_scope(caller, &what))
+}
+
+/// Whether an enroller's scope, or the right to see all principals, covers asking for `id`, which may not exist: who
+/// sees only a scope is told nothing about what lies outside it.
+///
+/// # Errors
+/// `escalation`, which says what the scope is.
+pub(crate) fn require_to_ask_for(caller: &Caller, id: &PrincipalId) -> Result<()> {
+    let covered = || caller.enrol_scope().is_some_and(|scope| scope.covers_id(id));
+    if caller.permissions().contains(Permission::PrincipalsRead) || covered() {
+        return Ok(());
+    }
+    Err(out_of_scope(caller, id.as_str()))
+}
+
+fn out_of_scope(caller: &Caller, what: &str) -> Error {
     let scope = caller.enrol_scope().map_or_else(
-        || "it has no enrol_scope".to_owned(),
+        || "it has no enrol_scope, which an admin can give it".to_owned(),
         |scope| {
             let types: Vec<_> = scope.types.iter().map(|kind| kind.as_str()).collect();
             format!(
-                "its enrol_scope is ids that start with {:?}, of type {}",
+                "its enrol_scope is ids that start with {:?}, of type {}, with the role of their type",
                 scope.id_prefix,
                 types.join(" or ")
             )
         },
     );
-    Err(Error::new(
-        Label::Escalation,
-        format!("{} may not enrol {id} ({principal_type}) with these roles: {scope}", caller.principal_id()),
-    ))
+    Error::new(Label::Escalation, format!("{} may not enrol {what}: {scope}", caller.principal_id()))
 }

@@ -17,7 +17,7 @@ use airunner_pki::{sha256, verify_csr};
 
 use crate::{
     authn::Caller,
-    authz::{Target, may, require_to_enrol, system_entry},
+    authz::{Target, may, require_to_ask_for, require_to_enrol, system_entry},
     certificate::{IssuedCertificate, Leaf, issue_leaf, require_active},
     context::{Context, retrying},
     principal::check_text,
@@ -171,12 +171,11 @@ impl Enrollments {
     }
 
     async fn subject(&self, caller: &Caller, id: &PrincipalId) -> Result<Principal> {
+        require_to_ask_for(caller, id)?;
         let found = self.context.stores.principals.get_principal(id).await?;
-        let Some(subject) = found else {
-            // Who sees only a scope is told nothing about what lies outside it.
-            caller.require(Permission::PrincipalsRead)?;
-            return Err(Error::not_found("principal", id));
-        };
+        let subject = found.ok_or_else(|| {
+            Error::new(Label::NotFound, format!("there is no principal {id}: create it first"))
+        })?;
         require_to_enrol(caller, &subject.id, subject.principal_type, &subject.effective_roles())?;
         require_active(&subject)?;
         Ok(subject)

@@ -171,6 +171,7 @@ impl Fleet {
     /// From now on `/ready` fails and workers are sent elsewhere.
     pub fn drain(&self) {
         self.draining.store(true, SeqCst);
+        self.context.jobs.wake_lines();
     }
 
     /// Whether this server is about to stop.

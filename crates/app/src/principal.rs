@@ -75,7 +75,8 @@ impl Principals {
     /// Adds `wanted`. Its status, version, creation and suspension fields are set here.
     ///
     /// # Errors
-    /// `escalation` outside an enroller's scope or for roles with more than the caller's own; `already-exists`.
+    /// `escalation` outside an enroller's scope, for what only an admin may set, or for roles with more than the caller's
+    /// own; `already-exists`.
     pub async fn create(&self, caller: &Caller, wanted: Principal) -> Result<Principal> {
         let permit = caller.permit::<may::CertsEnrol>(Target::Any)?;
         let now = self.context.now();
@@ -280,7 +281,7 @@ impl Principals {
     /// Checks what a principal may be, whoever asks for it.
     fn check(&self, caller: &Caller, wanted: &Principal) -> Result<()> {
         check_text("description", &wanted.description)?;
-        check_email(&wanted.email)?;
+        check_email(caller, &wanted.email)?;
         check_metadata("metadata", &wanted.metadata)?;
         check_validity(wanted)?;
         self.check_dns_names(caller, wanted)?;
@@ -292,7 +293,7 @@ impl Principals {
             return Ok(());
         }
         if !caller.permissions().contains(airunner_core::Permission::PrincipalsManage) {
-            return Err(Error::new(Label::Escalation, "DNS names are set by an admin"));
+            return Err(Error::new(Label::Escalation, "DNS names are set by an admin: leave them out"));
         }
         if wanted.principal_type != PrincipalType::Service {
             return Err(Error::invalid("dns_names", "only services have DNS names in their certificates"));
@@ -338,7 +339,11 @@ pub(crate) fn check_text(field: &str, text: &str) -> Result<()> {
 }
 
 /// An rfc822Name (RFC 5280 section 4.2.1.6): ASCII, one @, no spaces.
-fn check_email(email: &str) -> Result<()> {
+fn check_email(caller: &Caller, email: &str) -> Result<()> {
+    // It stands in certificates, for others to go by: no scope covers it.
+    if !email.is_empty() && !caller.permissions().contains(airunner_core::Permission::PrincipalsManage) {
+        return Err(Error::new(Label::Escalation, "an e-mail address is set by an admin: leave it out"));
+    }
     let well_formed = email.len() <= 254
         && email.bytes().all(|b| b.is_ascii_graphic())
         && email.split_once('@').is_some_and(|(local, host)| {

@@ -117,6 +117,7 @@ mod tests {
         for (label, code) in [
             (Label::CertificateRevoked, 3),
             (Label::TokenUsed, 3),
+            (Label::ServerUntrusted, 3),
             (Label::NotOwner, 4),
             (Label::NotFound, 5),
             (Label::UnknownMethod, 1),

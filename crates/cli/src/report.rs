@@ -185,7 +185,6 @@ impl Output {
     ///
     /// # Errors
     /// [`Failure::OutputClosed`] where nobody reads any more.
-    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub(crate) fn write(self, bytes: &[u8]) -> Result<()> {
         write_to(&mut io::stdout().lock(), bytes)
     }
@@ -194,7 +193,6 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::write`].
-    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub(crate) fn write_stderr(self, bytes: &[u8]) -> Result<()> {
         write_to(&mut io::stderr().lock(), bytes)
     }
@@ -214,7 +212,6 @@ impl Output {
     }
 
     /// Tells a person something beside the result. It is lost where nobody reads it.
-    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub(crate) fn note(self, note: &str) {
         let _ = writeln!(io::stderr().lock(), "{}", visible(note));
     }

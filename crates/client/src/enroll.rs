@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use airunner_core::{
     Clock, EnrollmentTokenText, Error as CoreError, Fingerprint, KeyAlgorithm, Label, PrincipalId, Secret,
 };
-use airunner_net::{ClientTls, TlsProfile, bundle_probe_config, client_config, system::SystemClock};
+use airunner_net::{
+    ClientTls, TlsFailure, TlsProfile, bundle_probe_config, client_config, system::SystemClock,
+};
 use airunner_pki::{create_csr, sha256};
 use airunner_proto::ca::v1::{
     EnrollRequest, GetTrustBundleRequest, certificate_service_client::CertificateServiceClient,
@@ -72,8 +74,8 @@ pub struct Enrolled {
 /// gives the same certificate to the same token and key again.
 ///
 /// # Errors
-/// `unreachable` also where the server is not the one that the token names: then the token was not sent.
-/// `token-invalid`, `token-expired`, `token-used`, `token-void`; `file`.
+/// `server-untrusted` where the server is not the one that the token names: then the token was not sent;
+/// `unreachable`; `token-invalid`, `token-expired`, `token-used`, `token-void`; `file`.
 pub async fn enroll(options: EnrollOptions) -> Result<Enrolled> {
     // What is no text is refused like any other text that is no token.
     let token = EnrollmentTokenText::parse(std::str::from_utf8(options.token.expose()).unwrap_or_default())?;
@@ -89,9 +91,10 @@ pub async fn enroll(options: EnrollOptions) -> Result<Enrolled> {
     };
     let tls = ClientTls { profile: options.profile, roots: vec![root], identity: None };
     let config = client_config(tls, Arc::clone(&options.clock))?;
-    let channel = Channel::new(endpoint, config, 1, options.timeout, Arc::clone(&options.clock));
+    let channel = Channel::new(endpoint.clone(), config, 1, options.timeout, Arc::clone(&options.clock));
     let request = EnrollRequest { token: token.expose(), csr: create_csr(&key)? };
-    let answer = EnrollmentServiceClient::new(channel).enroll(request).await?.into_inner();
+    let answer = EnrollmentServiceClient::new(channel).enroll(request).await;
+    let answer = answer.map_err(|status| told_apart(status.into(), &endpoint))?.into_inner();
     let certificate = answer.certificate.ok_or_else(|| incomplete("certificate"))?;
     let principal_id = certificate.principal_id.parse()?;
     let identity = {
@@ -118,15 +121,31 @@ async fn prove_root(options: &EnrollOptions, endpoint: &Endpoint, wanted: Finger
     let root = roots.into_iter().find(|root| sha256(root) == *wanted.as_bytes());
     root.ok_or_else(|| {
         Error::new(
-            Label::Unreachable,
+            Label::ServerUntrusted,
             format!(
                 "wrong CA fingerprint: the token is for the root {}, and {endpoint} shows {}. Either the token is of \
-                 another environment, or someone stands between. The token was not sent",
+                 another environment, or someone stands between. The token was not sent: ask the admin who made it for \
+                 one of this environment, and for its address",
                 wanted.to_hex(),
                 shown.join(", "),
             ),
         )
     })
+}
+
+/// Tells a server that shows the right root, and has no certificate under it, from one that is away.
+fn told_apart(error: Error, endpoint: &Endpoint) -> Error {
+    if TlsFailure::among(&error) != Some(TlsFailure::ServerUntrusted) {
+        return error;
+    }
+    Error::new(
+        Label::ServerUntrusted,
+        format!(
+            "{endpoint} shows the root that the token names, and no certificate of its own under it: someone may stand \
+             between. The token was not sent: check the address with the admin who made the token",
+        ),
+    )
+    .with_cause(error)
 }
 
 fn algorithm(options: &EnrollOptions) -> KeyAlgorithm {

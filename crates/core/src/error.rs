@@ -95,6 +95,8 @@ labels! {
     PrincipalDeleted = "principal-deleted": Unauthenticated,
     /// The issuer of the certificate is no longer trusted.
     IssuerDistrusted = "issuer-distrusted": Unauthenticated,
+    /// The server is not the one that was named: its root is another, or it can't prove that it stands under it.
+    ServerUntrusted = "server-untrusted": Unauthenticated,
     /// The enrolment token is malformed, unknown, deleted, or its secret is wrong.
     TokenInvalid = "token-invalid": Unauthenticated,
     /// The enrolment token's time is over.

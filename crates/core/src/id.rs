@@ -84,6 +84,8 @@ uuid_id! {
     EnrollmentId: "enrollment_id",
     /// One run of a server process.
     ServerId: "server_id",
+    /// One run of a worker process.
+    WorkerId: "worker_id",
     /// A data key of the keyring.
     DataKeyId: "data_key_id",
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AuditEntry, Error, Fencing, JobId, Page, PageRequest, PrincipalId, QueueName, RequestKey, Result,
-    Timestamp,
+    Timestamp, WorkerId,
 };
 
 /// Where a job is in its life.
@@ -92,6 +92,8 @@ pub struct Repository {
 pub struct Lease {
     /// Who holds the job.
     pub holder: PrincipalId,
+    /// Which of the holder's processes it was given to, if that said which it is.
+    pub worker: Option<WorkerId>,
     /// Until when. Another gets the job only 2 s after it.
     pub deadline: Timestamp,
 }
@@ -234,6 +236,8 @@ pub struct LeaseRequest {
     pub queues: Vec<QueueName>,
     /// Who asks; must be active in the transaction (`principal-not-active`).
     pub holder: PrincipalId,
+    /// Which of its processes asks, if it says so.
+    pub worker: Option<WorkerId>,
     /// How many at most.
     pub max: u32,
     /// The time of the act.

@@ -38,7 +38,7 @@ pub use error::{BoxError, Error, Kind, Label, Result};
 pub use event::{ControlEvent, EventKind, EventStore, Publication, Sequence};
 pub use id::{
     DataKeyId, DnsName, EnrollmentId, Fingerprint, IssuerId, JobId, LineageId, PrincipalId, QueueName,
-    RequestId, Serial, ServerId, TrustDomain, uuid_v7,
+    RequestId, Serial, ServerId, TrustDomain, WorkerId, uuid_v7,
 };
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{

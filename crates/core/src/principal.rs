@@ -123,7 +123,12 @@ impl EnrolScope {
     pub fn covers(&self, id: &PrincipalId, principal_type: PrincipalType) -> bool {
         matches!(principal_type, PrincipalType::Worker | PrincipalType::Service)
             && self.types.contains(&principal_type)
-            && id.folded().starts_with(&self.id_prefix.to_ascii_lowercase())
+            && self.covers_id(id)
+    }
+
+    /// Whether `id` lies within the scope as far as its name goes.
+    pub fn covers_id(&self, id: &PrincipalId) -> bool {
+        id.folded().starts_with(&self.id_prefix.to_ascii_lowercase())
     }
 }
 

@@ -2,15 +2,16 @@
 //! What passes is the store's own.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use airunner_core::{
-    AuditEntry, Certificate, CertificateFilter, CertificateRef, CertificateStore, ChangeBatch, ChangeFeed,
-    ChangeNumber, DenialSnapshot, Fingerprint, Identity, Issuance, Issued, Page, PageRequest, Principal,
-    PrincipalFilter, PrincipalId, PrincipalStore, PrincipalUpdate, Result, RevocationReason,
-    RevocationTarget, Role, Serial, StatusChange, Stores, Timestamp,
+    AuditEntry, Cancellation, Certificate, CertificateFilter, CertificateRef, CertificateStore, ChangeBatch,
+    ChangeFeed, ChangeNumber, Completion, DenialSnapshot, Enqueued, Fencing, Fingerprint, Identity, Issuance,
+    Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore, LeaseExtension, LeaseRequest,
+    Page, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalStore, PrincipalUpdate, QueueName,
+    RequestKey, Result, RevocationReason, RevocationTarget, Role, Serial, StatusChange, Stores, Timestamp,
 };
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -40,6 +41,10 @@ pub enum Point {
     ChangesAsked,
     /// After the feed was read, before the reader has it.
     ChangesRead,
+    /// After jobs were leased, before the line has them.
+    Leased,
+    /// Before leases are extended.
+    ExtendAsked,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,7 @@ impl Gates {
             principals: Arc::new(Gated { inner: stores.principals, gates: self.clone() }),
             certificates: Arc::new(Gated { inner: stores.certificates, gates: self.clone() }),
             changes: Arc::new(Gated { inner: stores.changes, gates: self.clone() }),
+            jobs: Arc::new(Gated { inner: stores.jobs, gates: self.clone() }),
             ..stores
         }
     }
@@ -241,5 +247,85 @@ impl ChangeFeed for Gated<dyn ChangeFeed> {
 
     async fn prune_changes(&self, before: Timestamp, limit: u32) -> Result<u32> {
         self.inner.prune_changes(before, limit).await
+    }
+}
+
+#[async_trait]
+impl JobStore for Gated<dyn JobStore> {
+    async fn enqueue_jobs(
+        &self,
+        jobs: Vec<Job>,
+        request: Option<RequestKey>,
+        audit: AuditEntry,
+    ) -> Result<Enqueued> {
+        self.inner.enqueue_jobs(jobs, request, audit).await
+    }
+
+    async fn lease_jobs(&self, request: &LeaseRequest) -> Result<Vec<Job>> {
+        let leased = self.inner.lease_jobs(request).await?;
+        if !leased.is_empty() {
+            self.gates.pass(Point::Leased).await;
+        }
+        Ok(leased)
+    }
+
+    async fn extend_leases(
+        &self,
+        holder: &PrincipalId,
+        leases: &[LeaseExtension],
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<Vec<Result<JobControl>>> {
+        self.gates.pass(Point::ExtendAsked).await;
+        self.inner.extend_leases(holder, leases, now, deadline).await
+    }
+
+    async fn complete_jobs(
+        &self,
+        holder: &PrincipalId,
+        completions: &[Completion],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Job>>> {
+        self.inner.complete_jobs(holder, completions, now).await
+    }
+
+    async fn cancel_job(&self, id: &JobId, cancellation: Cancellation, audit: AuditEntry) -> Result<Job> {
+        self.inner.cancel_job(id, cancellation, audit).await
+    }
+
+    async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()> {
+        self.inner.write_input(id, bytes, end, audit).await
+    }
+
+    async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
+        self.inner.inputs_after(id, after, limit).await
+    }
+
+    async fn end_leases_of(&self, holder: &PrincipalId, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        self.inner.end_leases_of(holder, now, limit).await
+    }
+
+    async fn expire_leases(&self, now: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<Job>> {
+        self.inner.expire_leases(now, limit, fencing).await
+    }
+
+    async fn get_job(&self, id: &JobId) -> Result<Option<Job>> {
+        self.inner.get_job(id).await
+    }
+
+    async fn list_jobs(&self, filter: &JobFilter, page: &PageRequest) -> Result<Page<Job>> {
+        self.inner.list_jobs(filter, page).await
+    }
+
+    async fn job_controls(&self, ids: &[JobId]) -> Result<Vec<JobControl>> {
+        self.inner.job_controls(ids).await
+    }
+
+    async fn next_visible(&self, queues: &[QueueName]) -> Result<Option<Timestamp>> {
+        self.inner.next_visible(queues).await
+    }
+
+    async fn count_jobs(&self) -> Result<BTreeMap<JobState, u64>> {
+        self.inner.count_jobs().await
     }
 }

@@ -142,6 +142,26 @@ impl TlsFailure {
         }
     }
 
+    /// The failure that stands anywhere among `error` and its causes, if there is one.
+    ///
+    /// A TLS 1.3 client learns only at its first read that the server refuses its certificate (RFC 8446 section 4.4.2.4
+    /// and 6.2), so the alert comes out of a request, wrapped by whatever made the request.
+    pub fn among(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let failure = error
+                .downcast_ref::<Self>()
+                .copied()
+                .or_else(|| error.downcast_ref().and_then(Self::of_rustls))
+                .or_else(|| error.downcast_ref().and_then(Self::of_io));
+            if failure.is_some() {
+                return failure;
+            }
+            next = error.source();
+        }
+        None
+    }
+
     pub(crate) fn of_io(error: &io::Error) -> Option<Self> {
         let inner = error.get_ref()?;
         let failure = inner.downcast_ref::<Self>().copied();
@@ -168,23 +188,8 @@ impl From<TlsFailure> for Error {
 }
 
 /// The labelled error for a TLS failure that stands anywhere among `error` and its causes; none if there is none.
-///
-/// A TLS 1.3 client learns only at its first read that the server refuses its certificate (RFC 8446 section 4.4.2.4
-/// and 6.2), so the alert comes out of a request, wrapped by whatever made the request.
 pub fn tls_failure(error: &(dyn StdError + 'static)) -> Option<Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let failure = error
-            .downcast_ref::<TlsFailure>()
-            .copied()
-            .or_else(|| error.downcast_ref().and_then(TlsFailure::of_rustls))
-            .or_else(|| error.downcast_ref().and_then(TlsFailure::of_io));
-        if let Some(failure) = failure {
-            return Some(failure.into());
-        }
-        next = error.source();
-    }
-    None
+    TlsFailure::among(error).map(Error::from)
 }
 
 /// Where a connection keeps the TLS failure that ended it, for those who only hear that it has ended. Clones share it.

@@ -1,14 +1,7 @@
 //! Generated messages and services of the airunner API, and its descriptor set. Only the `Debug` of messages
 //! that hold a secret is written by hand.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    clippy::allow_attributes,
-    reason = "generated"
-)]
+#![expect(missing_docs, clippy::all, clippy::pedantic, clippy::allow_attributes, reason = "generated")]
 
 mod files;
 mod redacted;

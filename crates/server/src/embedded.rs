@@ -1,16 +1,18 @@
 //! The worker inside the server: a principal like any other, on a connection like any other, whose certificate and key
-//! are made in memory and never leave the process.
+//! are made in memory and never leave the process. It trusts what the server's store says is trusted, and so follows
+//! a new CA.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use airunner_agent::{JobUser, WorkerOptions, run_worker};
 use airunner_app::App;
 use airunner_client::{Backoff, Client, ClientOptions, IdentitySource, LoadedIdentity};
-use airunner_core::{Error, KeyAlgorithm, PrincipalId, Result};
+use airunner_core::{Error, KeyAlgorithm, Label, PrincipalId, Result};
 use airunner_host::Config;
 use airunner_net::TlsProfile;
 use airunner_pki::{PrivateKey, sha256};
 use data_encoding::HEXLOWER;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Its principal.
@@ -23,7 +25,8 @@ pub async fn run(app: Arc<App>, config: Config, api: SocketAddr, shutdown: Cance
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = run_once(&app, &config, api, &shutdown).await else { return };
-        if error.is_denial() {
+        // A new CA may be noticed by the worker's connection first; it is no denial of this worker.
+        if error.is_denial() && !error.is(Label::IssuerDistrusted) {
             tracing::error!(%error, "the worker inside this server was denied, and stays away until the next start");
             return;
         }
@@ -44,14 +47,14 @@ async fn run_once(
     let id: PrincipalId = ID.parse()?;
     app.ensure_embedded_worker(&id).await?;
     let profile = config.tls().profile();
+    let issuers = app.issuers().subscribe();
     let identity = identity(app, &id, profile).await?;
-    let roots = app.issuers().current().bundle().roots_pem.clone();
     let source = IdentitySource::Loaded(Box::new(identity.clone()));
-    let mut options = ClientOptions::new(endpoint(api).parse()?, roots, Some(source));
+    let mut options = ClientOptions::new(endpoint(api).parse()?, "", Some(source));
     options.profile = profile;
     options.clock = app.clock().clone();
     options.random = app.random().clone();
-    let client = Client::connect(options).await?;
+    let client = Client::new(options)?;
     let work = run_worker(
         client.clone(),
         worker_options(config),
@@ -61,23 +64,23 @@ async fn run_once(
     );
     tokio::select! {
         ended = work => ended,
-        error = renew(app, &id, profile, &client, identity) => Err(error),
+        error = renew(app, &id, profile, &client, (identity, issuers)) => Err(error),
     }
 }
 
-/// Gives the worker a fresh certificate at two thirds of the life of each; returns only when that can't be done.
+/// Gives the worker a fresh certificate at two thirds of the life of each, and whenever the issuers have changed, with
+/// the roots of that time; returns only when that can't be done.
 async fn renew(
     app: &App,
     id: &PrincipalId,
     profile: TlsProfile,
     client: &Client,
-    mut current: LoadedIdentity,
+    (mut current, mut issuers): (LoadedIdentity, watch::Receiver<()>),
 ) -> airunner_client::Error {
     loop {
-        let life = current.not_after().since(current.not_before());
-        let due = current.not_before().plus(life * 2 / 3);
-        while app.clock().now() < due {
-            app.clock().sleep(due.since(app.clock().now()).min(Duration::from_mins(1))).await;
+        tokio::select! {
+            () = until_due(app, &current) => {}
+            _ = issuers.changed() => tracing::info!("the issuers have changed: the worker inside this server follows"),
         }
         current = match identity(app, id, profile).await {
             Ok(fresh) => fresh,
@@ -89,6 +92,16 @@ async fn renew(
     }
 }
 
+/// Returns when two thirds of the certificate's life are over.
+async fn until_due(app: &App, current: &LoadedIdentity) {
+    let life = current.not_after().since(current.not_before());
+    let due = current.not_before().plus(life * 2 / 3);
+    while app.clock().now() < due {
+        app.clock().sleep(due.since(app.clock().now()).min(Duration::from_mins(1))).await;
+    }
+}
+
+/// A new key with its certificate, and the roots that are trusted.
 async fn identity(app: &App, id: &PrincipalId, profile: TlsProfile) -> Result<LoadedIdentity> {
     let algorithm = match profile {
         TlsProfile::Default => KeyAlgorithm::EcdsaP256,
@@ -97,7 +110,8 @@ async fn identity(app: &App, id: &PrincipalId, profile: TlsProfile) -> Result<Lo
     let key = PrivateKey::generate(algorithm)?;
     let issued = app.issue_for(id, &key, false).await?;
     let chain = airunner_pki::certificate_to_pem(&issued.certificate.der) + &issued.chain_pem;
-    LoadedIdentity::from_pem(chain.as_bytes(), key.to_pem(None)?.expose(), None, &[])
+    let roots = app.issuers().current().bundle().roots_pem.clone();
+    LoadedIdentity::from_pem(chain.as_bytes(), key.to_pem(None)?.expose(), None, roots.as_bytes())
         .map_err(|error| Error::internal(error.to_string()))
 }
 

@@ -263,6 +263,7 @@ async fn live(stores: &Stores, jobs: Vec<airunner_core::Job>) {
     let ask = LeaseRequest {
         queues: vec![records::queue("default")],
         holder: records::id("holder-0001"),
+        worker: None,
         max: u32::try_from(jobs.len()).unwrap(),
         now: NOW,
         deadline: NOW.plus(Duration::from_mins(5)),

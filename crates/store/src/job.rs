@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use airunner_core::{
     AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, Intent, Job, JobControl,
-    JobFilter, JobId, JobInput, JobState, JobStore, Label, Lease, LeaseExtension, LeaseRequest, Page,
-    PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp,
+    JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, Page, PageRequest,
+    PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -230,7 +230,7 @@ fn lease(rows: &mut dyn Rows, request: &LeaseRequest) -> Result<Vec<Job>> {
             break;
         }
         for job in rows.waiting_jobs(queue, request.now, left)? {
-            let job = begin_attempt(&job, &request.holder, request.deadline);
+            let job = begin_attempt(&job, request);
             rows.update_job(&job)?;
             leased.push(job);
         }
@@ -246,8 +246,9 @@ fn extend(
     deadline: Timestamp,
 ) -> Result<JobControl> {
     let mut job = held(rows, holder, lease.job_id, lease.attempt, now)?;
-    let until = job.lease.as_ref().map_or(deadline, |lease| lease.deadline.max(deadline));
-    job.lease = Some(Lease { holder: holder.clone(), deadline: until });
+    if let Some(lease) = &mut job.lease {
+        lease.deadline = lease.deadline.max(deadline);
+    }
     rows.update_job(&job)?;
     Ok(control(&job))
 }

@@ -1,16 +1,17 @@
 //! How a job moves from state to state. Pure: what is written of it is the intents' business.
 
 use airunner_core::{
-    AttemptOutcome, Cancellation, ControlEvent, EventKind, Exit, Job, JobState, Lease, PrincipalId, Sequence,
-    Timestamp,
+    AttemptOutcome, Cancellation, ControlEvent, EventKind, Exit, Job, JobState, Lease, LeaseRequest,
+    Sequence, Timestamp,
 };
 
-/// The job as `holder` gets it, under a new lease.
-pub(crate) fn begin_attempt(job: &Job, holder: &PrincipalId, deadline: Timestamp) -> Job {
+/// The job as whoever asks gets it, under a new lease.
+pub(crate) fn begin_attempt(job: &Job, request: &LeaseRequest) -> Job {
+    let LeaseRequest { holder, worker, deadline, .. } = request;
     Job {
         state: JobState::Running,
         attempt: job.attempt + 1,
-        lease: Some(Lease { holder: holder.clone(), deadline }),
+        lease: Some(Lease { holder: holder.clone(), worker: *worker, deadline: *deadline }),
         process_id: None,
         exit: None,
         ..job.clone()
@@ -121,8 +122,12 @@ mod tests {
 
     /// A job on the first of three attempts.
     fn running() -> Job {
-        let job = records::job("alice", NOW, &SeededRandom::new(1));
-        begin_attempt(&job, &records::id("w1"), NOW)
+        leased(&records::job("alice", NOW, &SeededRandom::new(1)))
+    }
+
+    fn leased(job: &Job) -> Job {
+        let (holder, now, deadline) = (records::id("w1"), NOW, NOW);
+        begin_attempt(job, &LeaseRequest { queues: Vec::new(), holder, worker: None, max: 1, now, deadline })
     }
 
     fn after(job: &Job, outcome: &AttemptOutcome) -> JobState {
@@ -163,7 +168,7 @@ mod tests {
         for _ in 0..10 {
             job = end_attempt(&job, &AttemptOutcome::HandedBack, NOW);
             assert_eq!(job.state, JobState::Scheduled);
-            job = begin_attempt(&job, &records::id("w1"), NOW);
+            job = leased(&job);
         }
         assert_eq!((job.attempt, job.handed_back), (11, 10));
         assert!(job.may_retry());

@@ -5,8 +5,9 @@ use airunner_proto::job::v1::{CompleteJobsRequest, Completion, completion::Outco
 
 use super::{held::Held, shared::Shared};
 
-/// Tells how the job ended. Tries until the server has taken it, or the lease is lost.
-pub(super) async fn complete(shared: &Shared, held: &Held, outcome: Outcome) {
+/// Tells how the job ended. Tries until the server has answered, or the lease is lost; returns whether it has answered,
+/// so that the lease is over for it too.
+pub(super) async fn complete(shared: &Shared, held: &Held, outcome: Outcome) -> bool {
     let completion = Completion { task_token: held.token.clone(), outcome: Some(outcome) };
     let mut backoff = Backoff::default();
     while !held.lost.is_cancelled() {
@@ -16,16 +17,16 @@ pub(super) async fn complete(shared: &Shared, held: &Held, outcome: Outcome) {
             Ok(answer) => {
                 let label = answer.into_inner().results.into_iter().next().map(|result| result.error_label);
                 tracing::info!(job = held.job_id, attempt = held.attempt, label, "told how the job ended");
-                return;
+                return true;
             }
             Err(status) => Error::from(status),
         };
         if shared.is_refusal(&error, generation) {
-            return;
+            return false;
         }
         if !error.is_transient() && !error.is_denial() {
             tracing::error!(?error, job = held.job_id, "the server does not take the job's end");
-            return;
+            return false;
         }
         tracing::warn!(%error, job = held.job_id, "the job's end can't be told; trying again");
         let pause = backoff.next(&*shared.random).max(error.retry_after().unwrap_or_default());
@@ -34,4 +35,5 @@ pub(super) async fn complete(shared: &Shared, held: &Held, outcome: Outcome) {
             () = shared.clock.sleep(pause) => {}
         }
     }
+    false
 }

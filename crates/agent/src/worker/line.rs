@@ -17,8 +17,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// Keeps a line open until the worker is over: a new one after a loss, on a new connection after the identity was
 /// exchanged, a narrower one when fewer jobs are to be held. Between two nothing is lost of the jobs that are held: a
-/// line tells everything that still holds of those it is opened for. A claim that is under way at that moment is lost;
-/// its lease runs out.
+/// line tells everything that still holds of those it is opened for, and repeats the claims of this worker that it is
+/// not opened for.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut capacity = shared.capacity.subscribe();
     let mut changes = shared.client.identity_changes();
@@ -60,6 +60,7 @@ async fn attend(shared: &Arc<Shared>, number: u64, wanted: u32, backoff: &mut Ba
         max_jobs: wanted,
         visibility_timeout: Some(duration(shared.options.visibility)),
         task_tokens: shared.held().iter().map(|held| held.token.clone()).collect(),
+        worker_id: shared.id.to_string(),
     };
     let mut line = shared.client.jobs().dequeue_jobs(request).await?.into_inner();
     while let Some(response) = line.message().await? {
@@ -105,6 +106,14 @@ fn with(shared: &Shared, job_id: &str, attempt: u32, tell: impl FnOnce(&Held)) {
 
 fn claimed(shared: &Arc<Shared>, mut claim: Claim) -> Result<()> {
     let job = claim.job.take().ok_or_else(|| unreadable("the job"))?;
+    if shared.knows(&job.job_id, job.attempt) {
+        tracing::warn!(
+            job = job.job_id,
+            attempt = job.attempt,
+            "a lease came twice, and is not taken up again"
+        );
+        return Ok(());
+    }
     let length = claim.visibility_timeout.and_then(|length| length.try_into().ok());
     let length = length.unwrap_or(shared.options.visibility);
     let now = shared.clock.monotonic();

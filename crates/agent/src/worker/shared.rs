@@ -1,12 +1,13 @@
 //! What the parts of a worker share: the jobs that it holds, how many more it takes, and how it ends.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use airunner_client::{Client, Error, Result};
-use airunner_core::{Clock, SecureRandom};
+use airunner_core::{Clock, SecureRandom, WorkerId};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +23,13 @@ const LEAST_OUTPUT: usize = 512 * 1024;
 /// How long the end of a job waits for the line to be made narrower.
 const NARROWING: Duration = Duration::from_secs(5);
 
+/// Leases that are remembered after they were let go of; with more than that the oldest have long run out.
+const LET_GO: usize = 1_024;
+
 /// What the parts share.
 pub(super) struct Shared {
+    /// Which run of a worker this is.
+    pub(super) id: WorkerId,
     pub(super) client: Client,
     pub(super) options: WorkerOptions,
     pub(super) site: Site,
@@ -44,6 +50,8 @@ pub(super) struct Shared {
     /// What the open line was opened with; none where there is no line.
     pub(super) in_force: watch::Sender<u32>,
     held: Mutex<Vec<Arc<Held>>>,
+    /// Leases that ended here, and for all that is known not at the server: it may offer them again.
+    let_go: Mutex<VecDeque<(String, u32)>>,
     /// Told when a job is no longer held, and when the worker is denied.
     changed: Notify,
     /// No more jobs are taken.
@@ -60,8 +68,10 @@ impl Shared {
         random: Arc<dyn SecureRandom>,
     ) -> Self {
         let over = CancellationToken::new();
+        let id = WorkerId::new(clock.now(), &*random);
         let jobs = if options.run == Run::Once { 1 } else { options.concurrency };
         Self {
+            id,
             client,
             options,
             site,
@@ -75,6 +85,7 @@ impl Shared {
             capacity: watch::Sender::new(jobs),
             in_force: watch::Sender::new(0),
             held: Mutex::default(),
+            let_go: Mutex::default(),
             changed: Notify::new(),
             closed: OnceLock::new(),
             denied: OnceLock::new(),
@@ -107,8 +118,21 @@ impl Shared {
         }
     }
 
-    /// Takes a lease out that is over and done with.
-    pub(super) fn release(&self, held: &Arc<Held>) {
+    /// Whether this is a lease that the worker holds, or has let go of.
+    pub(super) fn knows(&self, job_id: &str, attempt: u32) -> bool {
+        let let_go = self.let_go.lock().unwrap_or_else(PoisonError::into_inner);
+        self.find(job_id, attempt).is_some()
+            || let_go.iter().any(|(job, number)| job == job_id && *number == attempt)
+    }
+
+    /// Takes a lease out that is over and done with, and remembers it unless it is over for the server too.
+    pub(super) fn release(&self, held: &Arc<Held>, is_over: bool) {
+        if !is_over {
+            let mut let_go = self.let_go.lock().unwrap_or_else(PoisonError::into_inner);
+            let_go.push_back((held.job_id.clone(), held.attempt));
+            let excess = let_go.len().saturating_sub(LET_GO);
+            let_go.drain(..excess);
+        }
         self.lock().retain(|other| !Arc::ptr_eq(other, held));
         self.changed.notify_waiters();
     }

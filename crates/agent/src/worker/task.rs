@@ -43,13 +43,14 @@ pub(super) async fn run(
     let outcome = held.outbox.failure().map_or(outcome, |why| {
         Some(Outcome::Failed(format!("the server did not take what the job printed: {why}")))
     });
-    if let Some(outcome) = outcome.filter(|_| !held.lost.is_cancelled()) {
+    let is_over = if let Some(outcome) = outcome.filter(|_| !held.lost.is_cancelled()) {
         shared.narrow().await;
-        complete(&shared, &held, outcome).await;
+        complete(&shared, &held, outcome).await
     } else {
         tracing::warn!(job = held.job_id, attempt = held.attempt, "the lease was lost, and the job killed");
-    }
-    shared.release(&held);
+        false
+    };
+    shared.release(&held, is_over);
 }
 
 struct Task {

@@ -17,8 +17,11 @@ use airunner_proto::job::v1::{
 use futures_util::{Stream, StreamExt as _};
 use tempfile::TempDir;
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -85,7 +88,12 @@ impl Bed {
         client_at(self.server.addresses.api, &self.server, &self.credentials)
     }
 
-    /// The same through a proxy.
+    /// A client of another principal.
+    pub(crate) fn client_of(&self, credentials: &Credentials) -> Client {
+        client_at(self.server.addresses.api, &self.server, credentials)
+    }
+
+    /// A client of the worker's principal, through a proxy.
     pub(crate) fn client_through(&self, proxy: &Proxy) -> Client {
         client_at(proxy.address, &self.server, &self.credentials)
     }
@@ -155,6 +163,11 @@ impl Worker {
         let random = Arc::new(SystemRandom::new());
         let task = tokio::spawn(run_worker(client, options, clock, random, shutdown.clone()));
         Self { state, shutdown, task }
+    }
+
+    /// Whether every job that it ran has been cleared away.
+    pub(crate) fn holds_no_workspace(&self) -> bool {
+        fs::read_dir(self.state.path().join("work")).is_ok_and(|mut found| found.next().is_none())
     }
 
     /// Tells it to stop, and returns how it ended.
@@ -276,6 +289,8 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 pub(crate) struct Proxy {
     address: SocketAddr,
     cut: watch::Sender<u64>,
+    /// Which ways are open: to the server, and from it.
+    open: watch::Sender<(bool, bool)>,
     _accepting: JoinSet<()>,
 }
 
@@ -283,23 +298,41 @@ impl Proxy {
     pub(crate) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let cut = watch::Sender::new(0);
-        let cuts = cut.clone();
+        let (cut, open) = (watch::Sender::new(0), watch::Sender::new((true, true)));
+        let (cuts, opens) = (cut.clone(), open.clone());
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((mut tcp, _)) = listener.accept().await {
-                let mut cut = cuts.subscribe();
+                let (mut cut, to, from) = (cuts.subscribe(), opens.subscribe(), opens.subscribe());
                 connections.spawn(async move {
                     let mut server = TcpStream::connect(target).await.unwrap();
+                    let ((from_worker, to_worker), (from_server, to_server)) = (tcp.split(), server.split());
                     tokio::select! {
-                        _ = copy_bidirectional(&mut tcp, &mut server) => {}
+                        () = pass(from_worker, to_server, to, |open| open.0) => {}
+                        () = pass(from_server, to_worker, from, |open| open.1) => {}
                         _ = cut.changed() => {}
                     }
                 });
             }
         });
-        Self { address, cut, _accepting: accepting }
+        Self { address, cut, open, _accepting: accepting }
+    }
+
+    /// Holds back what is said to the server.
+    pub(crate) fn hold_to_server(&self) {
+        self.open.send_replace((false, true));
+    }
+
+    /// Holds back what the server says.
+    pub(crate) fn hold_from_server(&self) {
+        self.open.send_replace((true, false));
+    }
+
+    /// Drops every connection, with what was held back; the next ones are not held back.
+    pub(crate) fn lose(&self) {
+        self.cut();
+        self.open.send_replace((true, true));
     }
 
     /// Drops every connection.
@@ -310,5 +343,21 @@ impl Proxy {
     /// Drops every connection and takes no more.
     pub(crate) fn close(self) {
         self.cut();
+    }
+}
+
+/// Passes bytes on one way, while that is open.
+async fn pass(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut open: watch::Receiver<(bool, bool)>,
+    way: impl Fn(&(bool, bool)) -> bool,
+) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let closed = open.wait_for(&way).await.is_err();
+        if closed || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
     }
 }

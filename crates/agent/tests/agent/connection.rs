@@ -86,6 +86,54 @@ async fn a_worker_waits_for_a_server_that_is_away() {
 }
 
 #[tokio::test]
+async fn a_job_whose_claim_was_lost_with_the_connection_runs_on_the_next_one_and_once() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let worker = Worker::start(bed.client_through(&proxy), open_directory(), |_| {});
+    assert_eq!(bed.run(shell("echo ready")).await.text(), "ready\n");
+    proxy.hold_from_server();
+    let job_id = bed.submit(shell("echo $AIRUNNER_ATTEMPT")).await;
+    until(async || bed.job(&job_id).await.state() == JobState::Running).await;
+    proxy.lose();
+    let report = bed.watch(&job_id).end().await;
+    assert_eq!((report.text().as_str(), report.started.len()), ("1\n", 1));
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_that_the_worker_has_let_go_of_is_not_taken_up_again() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let clock = Arc::new(ShiftedClock::default());
+    let worker = Worker::start_at(clock.clone(), bed.client_through(&proxy), open_directory(), |options| {
+        options.visibility = Duration::from_secs(10);
+    });
+    assert_eq!(bed.run(shell("echo ready")).await.text(), "ready\n");
+    let place = open_directory();
+    let ran = place.path().join("ran");
+    let attempts = || std::fs::read_to_string(&ran).unwrap_or_default();
+
+    // The server never hears of the start, and the worker gives the lease up before the server does.
+    proxy.hold_to_server();
+    let line = "echo $AIRUNNER_ATTEMPT >> ran; [ $AIRUNNER_ATTEMPT -gt 1 ] || exec sleep 1000";
+    let job_id = bed.submit(shell(&format!("cd {}; {line}", place.path().display()))).await;
+    until(async || attempts() == "1\n").await;
+    let before = bed.job(&job_id).await;
+    clock.advance(Duration::from_secs(11));
+    until(async || worker.holds_no_workspace()).await;
+    proxy.lose();
+
+    // The server takes the claim for lost, and sends it again: it extends the lease for that.
+    until(async || bed.job(&job_id).await.lease_deadline != before.lease_deadline).await;
+    assert_eq!((bed.job(&job_id).await.attempt, bed.job(&job_id).await.process_id), (1, 0));
+    bed.server.turn_ahead(Duration::from_secs(13)).await;
+    bed.server.app.housekeeping.step().await.unwrap();
+    assert_eq!(bed.watch(&job_id).end().await.exit(), Some(How::Code(0)));
+    assert_eq!(attempts(), "1\n2\n");
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lease_is_extended_at_a_third_of_its_length() {
     let bed = Bed::new().await;
     let clock = bed.server.clock.clone();

@@ -1,23 +1,15 @@
 //! How jobs and workers are ended, from either side.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
-use airunner_agent::{Run, WorkerOptions, run_worker};
-use airunner_client::{Client, ClientOptions, IdentityFiles, IdentitySource};
+use airunner_agent::Run;
 use airunner_core::Label;
-use airunner_net::system::{SystemClock, SystemRandom};
 use airunner_proto::{
     job::v1::{CancelJobRequest, JobState, exit::How},
     principal::v1::SuspendPrincipalRequest,
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::bed::{Bed, Worker, duration, is_alive, open_directory, shell, soon, until, user};
+use crate::bed::{Bed, duration, is_alive, shell, soon, until};
 
 /// A job that ignores TERM and tells when it does.
 const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
@@ -140,63 +132,4 @@ async fn a_denied_worker_kills_its_jobs_and_ends_with_the_reason() {
     assert!(error.is(Label::PrincipalSuspended), "{error:?}");
     assert!(!is_alive(pid));
     assert_eq!(bed.job(&job_id).await.state(), JobState::Scheduled);
-}
-
-const IDENTITY: &str = "TEST_IDENTITY";
-const SERVER: &str = "TEST_SERVER";
-const STATE: &str = "TEST_STATE";
-
-/// A worker in a process of its own, for the test that kills it.
-#[tokio::test]
-#[ignore = "a role that a test plays in another process"]
-async fn worker_role() {
-    let Ok(folder) = std::env::var(IDENTITY) else { return };
-    let files = IdentityFiles::open(folder.as_ref(), None).unwrap();
-    let server = std::env::var(SERVER).unwrap().parse().unwrap();
-    let client = Client::new(ClientOptions::new(server, "", Some(IdentitySource::Folder(files)))).unwrap();
-    let options = WorkerOptions { user: user(), ..WorkerOptions::new(std::env::var(STATE).unwrap()) };
-    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
-    run_worker(client, options, clock, random, CancellationToken::new()).await.unwrap();
-}
-
-#[tokio::test]
-async fn what_a_killed_worker_left_running_is_gone_after_the_next_start() {
-    let bed = Bed::new().await;
-    let (folder, state) = (open_directory(), open_directory());
-    let chain: String =
-        bed.credentials.chain.iter().map(|der| airunner_pki::certificate_to_pem(der)).collect();
-    for (name, content) in [
-        ("key.pem", String::from_utf8(bed.credentials.key.to_pem(None).unwrap().expose().to_vec()).unwrap()),
-        ("cert.pem", chain),
-        ("ca.pem", bed.server.roots_pem()),
-    ] {
-        let path = folder.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    }
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["ending::worker_role", "--exact", "--ignored", "--nocapture"])
-        .env(IDENTITY, folder.path())
-        .env(SERVER, bed.server.addresses.api.to_string())
-        .env(STATE, state.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let place = open_directory();
-    // The job leaves a child behind that has forgotten its parent.
-    let line =
-        format!("cd {}; (sleep 1001 & echo $! > child); echo ready; exec sleep 1000", place.path().display());
-    let job_id = bed.submit(shell(&line)).await;
-    let pid = bed.watch(&job_id).until(|seen| !seen.stdout.is_empty()).await.started[0];
-    let child = std::fs::File::open(place.path().join("child")).unwrap();
-    let child: u32 = BufReader::new(child).lines().next().unwrap().unwrap().parse().unwrap();
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-    assert!(is_alive(pid) && is_alive(child));
-    assert!(state.path().join("work").join(format!("{job_id}-1")).exists());
-
-    let next = Worker::start(bed.client(), state, |_| {});
-    until(async || !is_alive(pid) && !is_alive(child)).await;
-    until(async || !next.state.path().join("work").join(format!("{job_id}-1")).exists()).await;
-    next.stop().await.unwrap();
 }

@@ -6,5 +6,6 @@ mod bed;
 mod connection;
 mod ending;
 mod git;
+mod process;
 mod rotation;
 mod running;

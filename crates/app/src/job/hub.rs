@@ -101,6 +101,13 @@ impl JobHub {
         last.is_some_and(|at| clock.monotonic().since(at) < Duration::from_secs(1))
     }
 
+    /// Every line has something to look at.
+    pub(crate) fn wake_lines(&self) {
+        for queue in &self.queues {
+            queue.values().for_each(|line| line.notify_one());
+        }
+    }
+
     /// A queue has work.
     pub(crate) fn queue_filled(&self, queue: &QueueName) {
         wake(&self.queues, queue);

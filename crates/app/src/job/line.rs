@@ -7,8 +7,8 @@ use std::{
 };
 
 use airunner_core::{
-    Cancellation, Error, Job, JobControl, JobId, JobState, LeaseRequest, Monotonic, QueueName, Result,
-    Timestamp,
+    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobState, LeaseExtension, LeaseRequest,
+    Monotonic, PageRequest, QueueName, Result, Timestamp, WorkerId,
 };
 use tokio::sync::Notify;
 
@@ -22,8 +22,15 @@ use crate::{
 
 /// Queues that one line may name.
 const MAX_QUEUES: usize = 16;
+/// Leases that a line attends to at most: a worker whose lines are cut may hold more than it asked for.
+const MAX_HELD: usize = 4 * MAX_BATCH;
 /// How often an idle line says that it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long another line of the same worker process may go on taking jobs that nobody hears of: until its server has
+/// noticed that the other end is gone, which HTTP/2's pings tell within 50 s.
+const UNNOTICED: Duration = Duration::from_mins(1);
+/// How often it is looked for such jobs meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 /// Pieces of standard input taken from the store at a time.
 const INPUTS: u32 = 16;
 
@@ -38,6 +45,9 @@ pub struct LineRequest {
     pub visibility: Duration,
     /// Task tokens of jobs that it holds from an earlier line.
     pub held: Vec<String>,
+    /// Which run of a worker process asks. What was sent to it on earlier lines and is not among `held` was lost, and is
+    /// sent again, unless its start was published.
+    pub worker: Option<WorkerId>,
 }
 
 /// What a line says.
@@ -102,6 +112,9 @@ pub struct WorkerLine {
     queues: Vec<QueueName>,
     max_jobs: usize,
     visibility: Duration,
+    worker: Option<WorkerId>,
+    opened_at: Monotonic,
+    looked_at: Option<Monotonic>,
     held: HashMap<JobId, Held>,
     outbox: VecDeque<LineMessage>,
     notify: Arc<Notify>,
@@ -123,19 +136,25 @@ impl WorkerLine {
             return Err(Error::invalid("queues", format!("a worker waits on at most {MAX_QUEUES} queues")));
         }
         let max_jobs = request.max_jobs as usize;
-        if !(1..=MAX_BATCH).contains(&max_jobs) || request.held.len() > MAX_BATCH {
+        if !(1..=MAX_BATCH).contains(&max_jobs) {
             return Err(Error::invalid("max_jobs", format!("a line holds 1 to {MAX_BATCH} jobs")));
+        }
+        if request.held.len() > MAX_HELD {
+            return Err(Error::invalid("task_tokens", format!("name at most {MAX_HELD} leases")));
         }
         check_visibility(request.visibility)?;
         let notify = Arc::new(Notify::new());
         let mut line = Self {
             _queues: Subscription::to_queues(&context, &queues, &notify),
             caller: permit.caller().clone(),
+            opened_at: context.clock.monotonic(),
             context,
             fleet,
             queues,
             max_jobs,
             visibility: request.visibility,
+            worker: request.worker,
+            looked_at: None,
             held: HashMap::new(),
             outbox: VecDeque::new(),
             notify,
@@ -168,10 +187,10 @@ impl WorkerLine {
                 return Ok(Some(LineMessage::Drain));
             }
             self.review().await?;
+            self.repeat_lost().await?;
             self.take().await?;
             if self.outbox.is_empty() && !self.keep_alive() {
-                let patience = if self.held.is_empty() { Duration::from_secs(1) } else { POLL };
-                wait(&self.context, &self.notify, patience).await;
+                wait(&self.context, &self.notify, self.patience()).await;
             }
         }
     }
@@ -221,6 +240,66 @@ impl WorkerLine {
         Ok(())
     }
 
+    /// Sends again what this worker process was sent on another line and does not know of. Not once alone: a line that
+    /// is dead may still take jobs, on another server too, or have asked the store for one.
+    ///
+    /// It is the same lease, extended where it is still in force. That it is not taken up twice rests on the worker: what
+    /// it had when it opened this line it has named, and a line that it has left it never reads again.
+    async fn repeat_lost(&mut self) -> Result<()> {
+        let now = self.context.clock.monotonic();
+        let Some(worker) = self.worker.filter(|_| self.is_look_due(now)) else { return Ok(()) };
+        self.looked_at = Some(now);
+        let jobs = &self.context.stores.jobs;
+        let own = self.caller.principal_id();
+        let filter = JobFilter { holder: Some(own.clone()), ..JobFilter::default() };
+        // One page: a principal that holds more runs more than fifteen full worker processes.
+        let page = PageRequest::first(PageRequest::MAX_SIZE);
+        let mut lost = jobs.list_jobs(&filter, &page).await?.items;
+        lost.retain(|job| self.is_lost(job, worker));
+        lost.truncate(MAX_HELD.saturating_sub(self.held.len()));
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let lease = |job: &Job| LeaseExtension { job_id: job.id, attempt: job.attempt };
+        let leases: Vec<_> = lost.iter().map(lease).collect();
+        let now = self.context.now();
+        let deadline = now.plus(self.visibility);
+        let extended = jobs.extend_leases(own, &leases, now, deadline).await?;
+        for (job, extended) in lost.into_iter().zip(extended) {
+            if extended.is_ok() {
+                tracing::info!(job = %job.id, attempt = job.attempt, "a claim that was lost is sent again");
+                self.claim(job, deadline);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_look_due(&self, now: Monotonic) -> bool {
+        self.looked_at.is_none_or(|at| self.is_young(now) && now.since(at) >= LOOK)
+    }
+
+    fn is_young(&self, now: Monotonic) -> bool {
+        now.since(self.opened_at) < UNNOTICED
+    }
+
+    /// Whether the job was sent to this worker process on another line, and neither named nor started since.
+    fn is_lost(&self, job: &Job, worker: WorkerId) -> bool {
+        job.process_id.is_none()
+            && job.lease.as_ref().is_some_and(|lease| lease.worker == Some(worker))
+            && self.held.get(&job.id).is_none_or(|held| held.attempt != job.attempt)
+    }
+
+    /// How long to wait when there is nothing to say. Whoever holds nothing is woken when there is something to take.
+    fn patience(&self) -> Duration {
+        if !self.held.is_empty() {
+            POLL
+        } else if self.worker.is_some() && self.is_young(self.context.clock.monotonic()) {
+            LOOK
+        } else {
+            KEEP_ALIVE
+        }
+    }
+
     /// Leases as many jobs as the worker has room for.
     async fn take(&mut self) -> Result<()> {
         let room = self.max_jobs.saturating_sub(self.held.len());
@@ -231,6 +310,7 @@ impl WorkerLine {
         let request = LeaseRequest {
             queues: self.queues.clone(),
             holder: self.caller.principal_id().clone(),
+            worker: self.worker,
             max: u32::try_from(room).unwrap_or(u32::MAX),
             now,
             deadline: now.plus(self.visibility),
@@ -238,12 +318,15 @@ impl WorkerLine {
         for job in self.context.stores.jobs.lease_jobs(&request).await? {
             self.context.counters.queue_wait.record(now.since(job.visible_at));
             self.context.jobs.job_changed(&job);
-            self.hold(job.id, job.attempt, job.stdin);
-            let task_token = self.context.task_tokens.make(job.id, job.attempt);
-            let deadline = request.deadline;
-            self.outbox.push_back(LineMessage::Claim { job: Box::new(job), task_token, deadline });
+            self.claim(job, request.deadline);
         }
         Ok(())
+    }
+
+    fn claim(&mut self, job: Job, deadline: Timestamp) {
+        self.hold(job.id, job.attempt, job.stdin);
+        let task_token = self.context.task_tokens.make(job.id, job.attempt);
+        self.outbox.push_back(LineMessage::Claim { job: Box::new(job), task_token, deadline });
     }
 
     fn hold(&mut self, job: JobId, attempt: u32, stdin: bool) {

@@ -338,7 +338,7 @@ impl IdentityFiles {
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "it fails in tests")]
+    #[expect(clippy::unnecessary_wraps, reason = "it fails in tests")]
     fn step(&self, _step: Step) -> Result<()> {
         Ok(())
     }

@@ -124,6 +124,42 @@ async fn a_lost_reply_costs_neither_token_nor_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enroller_is_told_what_it_may_and_nothing_of_what_lies_outside_its_scope() {
+    let server = TestServer::start().await;
+    server.principal("x-there", PrincipalType::Worker).await;
+    let enroller = server
+        .principal_with("enroller", PrincipalType::User, |enroller| {
+            enroller.roles = [Role::Enroller].into();
+            let types = [PrincipalType::Worker].into();
+            enroller.enrol_scope = Some(airunner_core::EnrolScope { id_prefix: "m-".to_owned(), types });
+        })
+        .await;
+    let enroller = server.connect(Some(&enroller)).await.unwrap();
+    let ask = async |id: &str| {
+        let request = CreateEnrollmentTokenRequest { principal_id: id.to_owned(), ..Default::default() };
+        enroller.call(CREATE_TOKEN, &request).await.unwrap()
+    };
+
+    let unknown = ask("m-1").await;
+    assert_eq!((unknown.code, unknown.label.as_str()), (Code::NotFound, "not-found"));
+    assert!(unknown.message.contains("create it first"), "{}", unknown.message);
+    let wanted = new_principal("m-1", pb::PrincipalType::Worker);
+    let named = pb::CreatePrincipalRequest { email: "root@example.com".to_owned(), ..wanted.clone() };
+    let refused = enroller.call(CREATE_PRINCIPAL, &named).await.unwrap();
+    assert_eq!((refused.code, refused.label.as_str()), (Code::PermissionDenied, "escalation"));
+    assert!(refused.message.contains("by an admin: leave it out"), "{}", refused.message);
+    let _: CreatePrincipalResponse = enroller.ask(CREATE_PRINCIPAL, &wanted).await;
+    token(&enroller, "m-1").await;
+
+    // Who is there and who is not can't be told apart.
+    let [there, not_there] = [ask("x-there").await, ask("x-where").await];
+    assert_eq!((there.code, there.label.as_str()), (Code::PermissionDenied, "escalation"));
+    assert_eq!(there.message.replace("x-there", "x-where"), not_there.message);
+    assert!(there.message.contains("ids that start with \"m-\", of type worker"), "{}", there.message);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_counts_only_while_everything_is_as_it_was() {
     let server = TestServer::start().await;
     let admin = admin(&server).await;

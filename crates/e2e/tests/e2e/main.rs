@@ -9,6 +9,7 @@ mod escalation;
 mod jobs;
 mod lifecycle;
 mod limits;
+mod lines;
 mod listeners;
 mod matrix;
 mod metrics;

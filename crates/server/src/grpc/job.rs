@@ -238,6 +238,7 @@ fn line_request(request: &pb::DequeueJobsRequest) -> Result<LineRequest> {
         max_jobs: request.max_jobs,
         visibility: visibility(request.visibility_timeout)?,
         held: request.task_tokens.clone(),
+        worker: (!request.worker_id.is_empty()).then(|| request.worker_id.parse()).transpose()?,
     })
 }
 

@@ -60,6 +60,13 @@ impl Bed {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(folder.path().join("home"));
+        let bed = Self { folder, home };
+        bed.bootstrap(false).await;
+        bed
+    }
+
+    /// Runs the bootstrap, for the first time or again.
+    pub(crate) async fn bootstrap(&self, force_new_ca: bool) {
         let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let plan = LocalPlan {
             environment: Environment::Local,
@@ -71,15 +78,14 @@ impl Bed {
             metrics_addr: free,
             key_passphrase_file: None,
             same_user: true,
-            steps: Plan::first_admin().unwrap(),
+            steps: Plan { force_new_ca, ..Plan::first_admin().unwrap() },
         };
         let means = Means {
             variable: &|_| None,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
         };
-        local::bootstrap(&home, &plan, &means).await.unwrap();
-        Self { folder, home }
+        local::bootstrap(&self.home, &plan, &means).await.unwrap();
     }
 
     pub(crate) fn store(&self) -> PathBuf {
@@ -110,21 +116,7 @@ impl Bed {
 
     /// Starts a server, and returns once it serves.
     pub(crate) fn start(&self) -> Process {
-        let mut command = self.command(&["--ready-fd", "1"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = child.stderr.take().unwrap();
-        let log = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = log.read_to_string(&mut text);
-            text
-        });
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Ok(addresses) = serde_json::from_str::<serde_json::Value>(&line) else {
-            panic!("the server did not start: {}", log.join().unwrap());
-        };
-        let of = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
-        Process { api: of("api"), plain: of("plain"), metrics: of("metrics"), child, log: Some(log) }
+        Process::start(self.command(&["--ready-fd", "1"]))
     }
 
     /// Runs SQL with the distribution's `sqlite3`, as an admin would, and returns what it prints.
@@ -209,6 +201,28 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Starts a server by this command, and returns once it serves.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = log.read_to_string(&mut text);
+            text
+        });
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Ok(addresses) = serde_json::from_str::<serde_json::Value>(&line) else {
+            panic!("the server did not start: {}", log.join().unwrap());
+        };
+        let of = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+        Self { api: of("api"), plain: of("plain"), metrics: of("metrics"), child, log: Some(log) }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lets every file of this server grow to so many bytes, or without `limit` as it likes. What is longer can't be
     /// written to at all.
     pub(crate) fn limit_files(&self, limit: Option<u64>) {

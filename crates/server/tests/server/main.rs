@@ -6,4 +6,5 @@ mod bed;
 mod clock;
 mod denial;
 mod disk;
+mod embedded;
 mod silence;

@@ -55,7 +55,7 @@ impl<'j> From<&'j Job> for Spec<'j> {
 macro_rules! columns {
     () => {
         "job_id, queue, owner, state, visible_at, attempt, handed_back, holder, deadline, process_id, exit, reason, \
-         cancellation, created_at, started_at, finished_at, spec"
+         cancellation, created_at, started_at, finished_at, spec, worker"
     };
 }
 
@@ -80,7 +80,7 @@ fn job(row: &Row<'_>) -> Result<Job> {
         state: word(row, 3)?,
         attempt: number(row, 5)?,
         handed_back: number(row, 6)?,
-        lease: lease(row, 7)?,
+        lease: lease(row, [7, 8, 17])?,
         process_id: get(row, 9)?,
         exit: json_or_none(row, 10)?,
         reason: get(row, 11)?,
@@ -92,11 +92,16 @@ fn job(row: &Row<'_>) -> Result<Job> {
     })
 }
 
-/// The lease in the columns `holder, deadline` from `column` on.
-fn lease(row: &Row<'_>, column: usize) -> Result<Option<Lease>> {
-    let holder: Option<PrincipalId> = word_or_none(row, column)?;
-    let deadline = time_or_none(row, column + 1)?;
-    Ok(holder.zip(deadline).map(|(holder, deadline)| Lease { holder, deadline }))
+/// The lease in the columns holder, deadline and worker.
+fn lease(row: &Row<'_>, [holder, deadline, worker]: [usize; 3]) -> Result<Option<Lease>> {
+    let holder: Option<PrincipalId> = word_or_none(row, holder)?;
+    let deadline = time_or_none(row, deadline)?;
+    let worker = word_or_none(row, worker)?;
+    Ok(holder.zip(deadline).map(|(holder, deadline)| Lease { holder, worker, deadline }))
+}
+
+fn worker(job: &Job) -> Option<String> {
+    job.lease.as_ref().and_then(|lease| lease.worker).map(|worker| worker.to_string())
 }
 
 /// What jobs of the same owner, command and arguments have in common.
@@ -120,13 +125,13 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn job_control(&self, id: &JobId) -> Result<Option<JobControl>> {
-        let sql = "SELECT state, attempt, holder, deadline, cancellation FROM jobs WHERE job_id = ?1";
+        let sql = "SELECT state, attempt, holder, deadline, cancellation, worker FROM jobs WHERE job_id = ?1";
         self.first(sql, [id.to_string()], |row| {
             Ok(JobControl {
                 job_id: *id,
                 state: word(row, 0)?,
                 attempt: number(row, 1)?,
-                lease: lease(row, 2)?,
+                lease: lease(row, [2, 3, 5])?,
                 cancellation: json_or_none(row, 4)?,
             })
         })
@@ -147,7 +152,7 @@ impl JobRows for SqliteRows<'_> {
             };
         }
         let until = after.unwrap_or(i64::MAX);
-        let placed = |row: &Row<'_>| Ok((get(row, 17)?, job(row)?));
+        let placed = |row: &Row<'_>| Ok((get(row, 18)?, job(row)?));
         if let Some(holder) = &filter.holder {
             let sql = newest!("INDEXED BY jobs_holder", "state = 'running' AND holder = ?2");
             return self.scan(sql, params![until, holder.as_str()], placed, visit);
@@ -245,7 +250,7 @@ impl JobRows for SqliteRows<'_> {
             "INSERT INTO jobs (",
             columns!(),
             ", is_unique, alike) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
         );
         let lease = job.lease.as_ref();
         let params = params![
@@ -266,6 +271,7 @@ impl JobRows for SqliteRows<'_> {
             millis(job.started_at),
             millis(job.finished_at),
             to_json(&Spec::from(job))?,
+            worker(job),
             job.unique,
             alike(job),
         ];
@@ -275,7 +281,7 @@ impl JobRows for SqliteRows<'_> {
     fn update_job(&mut self, job: &Job) -> Result<()> {
         let sql = "UPDATE jobs SET state = ?2, visible_at = ?3, attempt = ?4, handed_back = ?5, holder = ?6, \
                    deadline = ?7, process_id = ?8, exit = ?9, reason = ?10, cancellation = ?11, started_at = ?12, \
-                   finished_at = ?13 WHERE job_id = ?1";
+                   finished_at = ?13, worker = ?14 WHERE job_id = ?1";
         let lease = job.lease.as_ref();
         let params = params![
             job.id.to_string(),
@@ -291,6 +297,7 @@ impl JobRows for SqliteRows<'_> {
             job.cancellation.as_ref().map(to_json).transpose()?,
             millis(job.started_at),
             millis(job.finished_at),
+            worker(job),
         ];
         self.run(sql, params).map(drop)
     }

@@ -232,6 +232,7 @@ CREATE TABLE jobs (
     attempt      INTEGER NOT NULL,
     handed_back  INTEGER NOT NULL,
     holder       TEXT COLLATE NOCASE,
+    worker       TEXT,           -- which of the holder's processes
     deadline     INTEGER,
     process_id   INTEGER,
     exit         TEXT,           -- JSON

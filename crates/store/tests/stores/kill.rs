@@ -195,6 +195,7 @@ async fn complete_jobs(stores: Stores, round: u64) {
         let ask = LeaseRequest {
             queues: vec![records::queue("default")],
             holder: id("w1"),
+            worker: None,
             max: 1,
             now: NOW,
             deadline: NOW.plus(std::time::Duration::from_mins(5)),

@@ -10,7 +10,7 @@ use airunner_core::{
     LeaseRequest, Page, PageRequest, PrincipalStatus, Repository, Result, Sequence, Stores,
 };
 
-use super::world::{NOW, World, after, every_page, race, refused};
+use super::world::{NOW, WORKER, World, after, every_page, race, refused};
 use crate::records::{audit, id, queue, request};
 
 pub async fn what_is_enqueued_is_read_back(stores: Stores) {
@@ -132,6 +132,7 @@ pub async fn leases_go_to_the_oldest_in_order_of_the_queues(stores: Stores) {
     let ask = |max| LeaseRequest {
         queues: vec![queue("high"), queue("low")],
         holder: id("w1"),
+        worker: None,
         max,
         now: after(50),
         deadline: after(350),
@@ -154,7 +155,7 @@ pub async fn a_lease_says_who_and_until_when(stores: Stores) {
     let expected = Job {
         state: JobState::Running,
         attempt: 1,
-        lease: Some(Lease { holder: id("w1"), deadline: after(300) }),
+        lease: Some(Lease { holder: id("w1"), worker: Some(WORKER), deadline: after(300) }),
         ..job
     };
     assert_eq!(leased, std::slice::from_ref(&expected));
@@ -171,6 +172,7 @@ pub async fn only_an_active_worker_gets_a_lease(stores: Stores) {
     let ask = |holder| LeaseRequest {
         queues: vec![queue("default")],
         holder: id(holder),
+        worker: None,
         max: 1,
         now: NOW,
         deadline: after(300),
@@ -292,8 +294,14 @@ pub async fn lists_run_from_the_newest_and_are_cut_by_the_filter(stores: Stores)
     assert_eq!(found(any()).await, newest);
     assert_eq!(found(JobFilter { owner: Some(id("BOB")), ..any() }).await, [ids[6], ids[3], ids[0]]);
     assert_eq!(found(JobFilter { queue: Some(queue("b")), ..any() }).await, [ids[8], ids[7], ids[6]]);
-    let ask =
-        LeaseRequest { queues: vec![queue("a")], holder: id("w1"), max: 2, now: NOW, deadline: after(300) };
+    let ask = LeaseRequest {
+        queues: vec![queue("a")],
+        holder: id("w1"),
+        worker: None,
+        max: 2,
+        now: NOW,
+        deadline: after(300),
+    };
     let leased = world.stores.jobs.lease_jobs(&ask).await.unwrap();
     assert_eq!(found(JobFilter { holder: Some(id("W1")), ..any() }).await, [ids[1], ids[0]]);
     assert_eq!(found(JobFilter { state: Some(JobState::Running), ..any() }).await, [ids[1], ids[0]]);

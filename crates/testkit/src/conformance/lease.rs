@@ -7,7 +7,7 @@ use airunner_core::{
     JobState, Label, Lease, LeaseExtension, Sequence, Stores,
 };
 
-use super::world::{NOW, World, after, race, refused};
+use super::world::{NOW, WORKER, World, after, race, refused};
 use crate::records::{self, id};
 
 pub async fn a_completed_job_says_how_it_ended(stores: Stores) {
@@ -156,7 +156,7 @@ pub async fn a_lease_is_extended_by_its_holder(stores: Stores) {
         job_id: job.id,
         state: JobState::Running,
         attempt: 1,
-        lease: Some(Lease { holder: id("w1"), deadline: after(400) }),
+        lease: Some(Lease { holder: id("w1"), worker: Some(WORKER), deadline: after(400) }),
         cancellation: None,
     };
     assert_eq!(extended.unwrap(), control);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use airunner_core::{
     AttemptOutcome, Cancellation, Certificate, Change, ChangeBatch, ChangeKind, Completion, Issued, Job,
     JobFilter, JobId, JobState, Label, LeaseRequest, Page, PageRequest, Principal, PrincipalStatus,
-    PrincipalType, Result, SecureRandom, StatusChange, Stores, Timestamp,
+    PrincipalType, Result, SecureRandom, StatusChange, Stores, Timestamp, WorkerId,
 };
 
 use crate::{clock::FakeClock, random::SeededRandom, records};
@@ -19,6 +19,9 @@ pub(super) struct World {
 
 /// When everything happens unless a behaviour says otherwise.
 pub(super) const NOW: Timestamp = FakeClock::START;
+
+/// The worker process that leases unless a behaviour says otherwise.
+pub(super) const WORKER: WorkerId = WorkerId::from_bytes([7; 16]);
 
 /// `seconds` after [`NOW`].
 pub(super) fn after(seconds: u64) -> Timestamp {
@@ -194,6 +197,7 @@ fn request(holder: &str, max: u32, seconds: u64) -> LeaseRequest {
     LeaseRequest {
         queues: vec![records::queue("default")],
         holder: records::id(holder),
+        worker: Some(WORKER),
         max,
         now: after(seconds),
         deadline: after(seconds + 300),
