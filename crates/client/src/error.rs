@@ -131,7 +131,7 @@ impl From<Status> for Error {
         let (kind, label) = match info {
             Some(info) => {
                 let known = Label::of(&info.reason);
-                (known.map_or_else(|| kind(status.code()), |label| label.kind()), info.reason.clone())
+                (known.map_or_else(|| kind(status.code()), Label::kind), info.reason.clone())
             }
             None => (kind(status.code()), label(status.code()).to_owned()),
         };

@@ -162,6 +162,31 @@ impl RawClient {
         self.send(request).await
     }
 
+    /// Sends a request that is not gRPC, and reads its answer to the end.
+    ///
+    /// # Errors
+    /// The label of what TLS said, where the connection was refused.
+    ///
+    /// # Panics
+    /// For a verb, a path or a header that is none, and where the answer breaks off.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub async fn http(
+        &self,
+        verb: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Response<Bytes>> {
+        let mut request = Request::builder().method(verb).uri(format!("https://{}{path}", self.authority));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body)).boxed();
+        let (parts, body) = self.send(request.body(body).expect("a request")).await?.into_parts();
+        let body = body.collect().await.expect("a whole answer").to_bytes();
+        Ok(Response::from_parts(parts, body))
+    }
+
     /// Returns when the connection takes no more requests.
     pub async fn closed(&self) {
         let mut sender = self.sender.clone();

@@ -32,6 +32,8 @@ fn every_proto_file_is_compiled() {
     }
     let mut found = BTreeSet::new();
     walk(proto_dir(), &mut found);
+    // What others define comes in by import.
+    found.retain(|file| !file.starts_with("google/"));
     assert_eq!(found, FILES.iter().map(|file| (*file).to_owned()).collect());
 }
 

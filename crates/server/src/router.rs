@@ -32,12 +32,12 @@ pub use rate::{RateLimits, Rates};
 
 use crate::{
     error::status,
-    json::Transcoder,
+    json::{Transcoder, Unresolved},
     method::{Method, Methods},
     metrics::Metrics,
 };
 use guard::{Guarded, RequestLog};
-use meaning::{Meaning, Told, refuse};
+use meaning::{Meaning, refuse};
 
 /// Bytes of a message at most, by whichever door it comes.
 pub(crate) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
@@ -110,7 +110,7 @@ impl Router {
         let meaning = Meaning::of(&self.parts.json, &request);
         let admitted = match self.admit(door, address, &log.id, &request, &meaning) {
             Ok(admitted) => admitted,
-            Err(error) => return Ok(refuse(log, meaning.told(), &error)),
+            Err(error) => return Ok(refuse(log, &meaning, &error)),
         };
         Ok(match meaning {
             Meaning::Call(call) => self.transcode(admitted, log, address, call, request).await,
@@ -135,12 +135,16 @@ impl Router {
         let caller = self.authenticate(door, id)?;
         let rate = self.parts.rates.check(door, address, caller.as_ref());
         rate.inspect_err(|_| self.parts.metrics.rate_limited())?;
-        let path = meaning.path(request)?;
-        let method =
-            self.parts.methods.get(path).filter(|method| method.public || !matches!(door, Door::Public));
-        let method = method.ok_or_else(|| {
+        let methods = &self.parts.methods;
+        let is_seen = |path: &str| methods.get(path).filter(|it| it.public || !matches!(door, Door::Public));
+        let nothing = || {
+            let path = request.uri().path();
             Error::new(Label::UnknownMethod, format!("there is nothing at {path} on this listener"))
-        })?;
+        };
+        if meaning.is_hidden(|path| is_seen(path).is_some()) {
+            return Err(nothing());
+        }
+        let method = is_seen(meaning.path(request)?).ok_or_else(nothing)?;
         if !method.public {
             let caller = caller
                 .as_ref()
@@ -179,10 +183,13 @@ impl Router {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let told = Told::Json(call.telling());
+        let telling = call.telling();
         match call.translate(request, MAX_MESSAGE).await {
             Ok((request, reply)) => reply.transcode(self.call(admitted, log, address, request).await).await,
-            Err(fault) => refuse(log, told, &meaning::error(fault)),
+            Err(fault) => {
+                let error = meaning::error(&fault);
+                refuse(log, &Meaning::Nothing(Unresolved { fault, telling, there: Vec::new() }), &error)
+            }
         }
     }
 

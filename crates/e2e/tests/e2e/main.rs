@@ -7,6 +7,7 @@ mod clock;
 mod denial;
 mod escalation;
 mod jobs;
+mod json;
 mod lifecycle;
 mod limits;
 mod lines;

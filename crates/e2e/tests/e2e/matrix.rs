@@ -25,10 +25,10 @@ use tonic::Code;
 use crate::calls::*;
 
 /// What an RPC needs, and what it answers to an empty message from one who may call it.
-struct Row {
-    path: &'static str,
-    needs: &'static str,
-    empty: (Code, &'static str),
+pub(crate) struct Row {
+    pub(crate) path: &'static str,
+    pub(crate) needs: &'static str,
+    pub(crate) empty: (Code, &'static str),
 }
 
 const fn row(path: &'static str, needs: &'static str, empty: (Code, &'static str)) -> Row {
@@ -43,7 +43,7 @@ const NO_WORKER: (Code, &str) = (Code::Unavailable, "no-worker");
 /// The reflection service is not ours: its refusals have no label.
 const NO_QUESTION: (Code, &str) = (Code::InvalidArgument, "");
 
-const TABLE: &[Row] = &[
+pub(crate) const TABLE: &[Row] = &[
     row(CREATE_PRINCIPAL, "certs:enrol", INVALID),
     row(GET_PRINCIPAL, "principals:read", INVALID),
     row(LIST_PRINCIPALS, "principals:read", FINE),
@@ -88,7 +88,7 @@ const TABLE: &[Row] = &[
 ];
 
 /// The role matrix, beside what everyone may.
-fn holds(role: Role, permission: &str) -> bool {
+pub(crate) fn holds(role: Role, permission: &str) -> bool {
     let held = match role {
         Role::Admin => return true,
         Role::Worker => "jobs:dequeue jobs:complete jobs:list events:publish events:stream",

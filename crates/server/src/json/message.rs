@@ -136,7 +136,7 @@ fn put(
     text: &str,
     place: &str,
 ) -> Result<(), Fault> {
-    let value = scalar(field, text).ok_or_else(|| Fault::field(path, "a query can't hold this"))?;
+    let value = scalar(path, field, text)?;
     let mut within = whole;
     let (stem, _) = path.rsplit_once('.').unwrap_or_default();
     for name in stem.split('.').filter(|name| !name.is_empty()) {
@@ -159,18 +159,33 @@ fn put(
     }
 }
 
-/// The JSON of a text that stands for a field's value; nothing for a message without such a form.
-fn scalar(field: &FieldDescriptor, text: &str) -> Option<Value> {
+/// The JSON of a text that stands for a field's value.
+fn scalar(path: &str, field: &FieldDescriptor, text: &str) -> Result<Value, Fault> {
     const TEXTUAL: [&str; 3] =
         ["google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"];
+    let fault = |what: &str| Fault::field(path, what);
     if field.is_map() {
-        return None;
+        return Err(fault("a map can't stand in a query"));
     }
-    match field.kind() {
-        Kind::Bool => Some(text.parse().map_or_else(|_| Value::from(text), Value::Bool)),
-        Kind::Message(message) if !TEXTUAL.contains(&message.full_name()) => None,
-        _ => Some(Value::from(text)),
-    }
+    let checked = match field.kind() {
+        Kind::Bool => return text.parse().map(Value::Bool).map_err(|_| fault("say true or false")),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => text.parse::<i32>().is_ok(),
+        Kind::Uint32 | Kind::Fixed32 => text.parse::<u32>().is_ok(),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text.parse::<i64>().is_ok(),
+        Kind::Uint64 | Kind::Fixed64 => text.parse::<u64>().is_ok(),
+        Kind::Enum(values) if text.parse::<i32>().is_err() => {
+            if values.get_value_by_name(text).is_some() {
+                return Ok(Value::from(text));
+            }
+            let names: Vec<_> = values.values().map(|value| value.name().to_owned()).collect();
+            return Err(fault(&format!("it is one of {}", names.join(", "))));
+        }
+        Kind::Message(message) if !TEXTUAL.contains(&message.full_name()) => {
+            return Err(fault("a message can't stand in a query: name its fields"));
+        }
+        _ => true,
+    };
+    if checked { Ok(Value::from(text)) } else { Err(fault("it is no number that fits here")) }
 }
 
 fn strict() -> DeserializeOptions {

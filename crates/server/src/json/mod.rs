@@ -96,26 +96,51 @@ impl Transcoder {
     /// The call that a request means, which is not gRPC's.
     ///
     /// # Errors
-    /// The fault, with the form in which it is to be told.
-    pub fn resolve(&self, verb: &Verb, uri: &Uri, headers: &HeaderMap) -> Result<Call, (Fault, Telling)> {
+    /// What is wrong with it, and what is there.
+    pub fn resolve(&self, verb: &Verb, uri: &Uri, headers: &HeaderMap) -> Result<Call, Unresolved> {
         let path = uri.path();
         if let Some(rpc) = self.rpcs.get(path) {
             let call = connect(rpc, verb, headers, self.status_of);
-            return call.map_err(|fault| (fault, Telling::Connect));
+            let there = vec![rpc.path.clone()];
+            return call.map_err(|fault| Unresolved { fault, telling: Telling::Connect, there });
         }
-        let ours = |fault| (fault, Telling::Rest);
-        let codec = Codec::of(headers).map_err(ours)?;
-        match self.routes.find(verb, path).map_err(ours)? {
-            Found::Route { rpc, rule, variables } => {
-                if codec == Codec::Proto {
-                    return Err(ours(Fault::media("a path of ours takes JSON: send application/json")));
+        let ours = |fault, there| Unresolved { fault, telling: Telling::Rest, there };
+        match self.routes.find(verb, path) {
+            Found::Route { rpc, rule, variables } => match rest_codec(&rule, headers) {
+                Ok(codec) => {
+                    let form = Form::Rest { rule, variables };
+                    Ok(Call { rpc, form, codec, status_of: self.status_of })
                 }
-                let form = Form::Rest { rule, variables };
-                Ok(Call { rpc, form, codec, status_of: self.status_of })
+                Err(fault) => Err(ours(fault, vec![rpc.path.clone()])),
+            },
+            Found::OtherVerb { allowed, there } => Err(ours(Fault::verb(allowed), there)),
+            Found::Garbled { field, there } => {
+                Err(ours(Fault::field(&field, "its percent encoding is not of UTF-8"), there))
             }
-            Found::OtherVerb(allowed) => Err(ours(Fault::verb(allowed))),
-            Found::Nothing => Err(ours(Fault::nothing(path))),
+            Found::Nothing => Err(ours(Fault::nothing(path), Vec::new())),
         }
+    }
+}
+
+/// Why a request is no call.
+#[derive(Debug)]
+pub struct Unresolved {
+    /// What is wrong with it.
+    pub fault: Fault,
+    /// In which form that is to be told.
+    pub telling: Telling,
+    /// The paths of the RPCs that its path stands for.
+    pub there: Vec<String>,
+}
+
+/// Without a body it does not matter what type it would have.
+fn rest_codec(rule: &Rule, headers: &HeaderMap) -> Result<Codec, Fault> {
+    if rule.body.is_empty() {
+        return Ok(Codec::Json);
+    }
+    match Codec::of(headers)? {
+        Codec::Json => Ok(Codec::Json),
+        Codec::Proto => Err(Fault::media("a path of ours takes JSON: send application/json")),
     }
 }
 

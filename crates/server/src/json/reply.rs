@@ -81,9 +81,8 @@ impl Reply {
         if self.rpc.gives_stream {
             return self.stream(body);
         }
-        let collected = match body.collect().await {
-            Ok(collected) => collected,
-            Err(_) => return self.fail(&Status::internal("the answer broke off")),
+        let Ok(collected) = body.collect().await else {
+            return self.fail(&Status::internal("the answer broke off"));
         };
         if let Some(status) = collected.trailers().and_then(failure) {
             return self.fail(&status);

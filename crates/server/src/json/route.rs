@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method as Verb;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 
-use super::{Fault, Rpc, message::field_at, template::Template};
+use super::{Rpc, message::field_at, template::Template};
 
 /// One binding of an RPC.
 #[derive(Clone, Debug)]
@@ -29,8 +29,16 @@ pub(super) enum Found {
         rule: Rule,
         variables: Vec<(String, String)>,
     },
-    /// The path is known, with these verbs.
-    OtherVerb(Vec<Verb>),
+    /// The path is known with other verbs, for these RPCs.
+    OtherVerb {
+        allowed: Vec<Verb>,
+        there: Vec<String>,
+    },
+    /// A variable in the path is no text.
+    Garbled {
+        field: String,
+        there: Vec<String>,
+    },
     Nothing,
 }
 
@@ -49,28 +57,30 @@ impl Routes {
     }
 
     /// HEAD is GET without its body.
-    pub(super) fn find(&self, verb: &Verb, path: &str) -> Result<Found, Fault> {
+    pub(super) fn find(&self, verb: &Verb, path: &str) -> Found {
         let asked = if verb == Verb::HEAD { &Verb::GET } else { verb };
-        let mut others = Vec::new();
+        let (mut allowed, mut there) = (Vec::new(), Vec::new());
         for (rule, rpc) in &self.0 {
-            let matched = rule.template.matches(path);
-            let matched =
-                matched.map_err(|field| Fault::field(&field, "its percent encoding is not of UTF-8"))?;
+            let matched = match rule.template.matches(path) {
+                Ok(matched) => matched,
+                Err(field) => return Found::Garbled { field, there: vec![rpc.path.clone()] },
+            };
             let Some(variables) = matched else { continue };
             if rule.verb == *asked {
-                return Ok(Found::Route { rpc: rpc.clone(), rule: rule.clone(), variables });
+                return Found::Route { rpc: rpc.clone(), rule: rule.clone(), variables };
             }
-            if !others.contains(&rule.verb) {
-                others.push(rule.verb.clone());
+            there.push(rpc.path.clone());
+            if !allowed.contains(&rule.verb) {
+                allowed.push(rule.verb.clone());
             }
         }
-        if others.is_empty() {
-            return Ok(Found::Nothing);
+        if there.is_empty() {
+            return Found::Nothing;
         }
-        if others.contains(&Verb::GET) {
-            others.push(Verb::HEAD);
+        if allowed.contains(&Verb::GET) {
+            allowed.push(Verb::HEAD);
         }
-        Ok(Found::OtherVerb(others))
+        Found::OtherVerb { allowed, there }
     }
 }
 

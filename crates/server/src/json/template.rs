@@ -40,18 +40,15 @@ impl Template {
         let mut template = Self { segments: Vec::new(), variables: Vec::new(), verb };
         let mut left = path;
         loop {
-            left = match left.strip_prefix('{') {
-                Some(variable) => {
-                    let (inside, after) =
-                        variable.split_once('}').ok_or_else(|| fault("leaves a variable open"))?;
-                    template.variable(inside);
-                    after
-                }
-                None => {
-                    let end = left.find('/').unwrap_or(left.len());
-                    template.segments.push(Segment::read(&left[..end]));
-                    &left[end..]
-                }
+            left = if let Some(variable) = left.strip_prefix('{') {
+                let (inside, after) =
+                    variable.split_once('}').ok_or_else(|| fault("leaves a variable open"))?;
+                template.variable(inside);
+                after
+            } else {
+                let end = left.find('/').unwrap_or(left.len());
+                template.segments.push(Segment::read(&left[..end]));
+                &left[end..]
             };
             match left.strip_prefix('/') {
                 Some(next) => left = next,

@@ -7,7 +7,7 @@ use tonic::body::Body;
 use super::guard::{Guarded, RequestLog};
 use crate::{
     error::{http_status, status},
-    json::{Call, Fault, Telling, Transcoder, tell},
+    json::{Call, Fault, Telling, Transcoder, Unresolved, tell},
 };
 
 /// What a request means.
@@ -17,16 +17,7 @@ pub(super) enum Meaning {
     /// A call over JSON.
     Call(Call),
     /// Nothing that is served here.
-    Nothing(Fault, Telling),
-}
-
-/// How the client expects to be told of a failure.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Told {
-    /// By trailers.
-    Grpc,
-    /// By an HTTP status and JSON.
-    Json(Telling),
+    Nothing(Unresolved),
 }
 
 impl Meaning {
@@ -36,25 +27,41 @@ impl Meaning {
         }
         match json.resolve(request.method(), request.uri(), request.headers()) {
             Ok(call) => Self::Call(call),
-            Err((fault, telling)) => Self::Nothing(fault, telling),
+            Err(unresolved) => Self::Nothing(unresolved),
         }
     }
 
     /// The RPC's path.
     pub(super) fn path<'a, B>(&'a self, request: &'a Request<B>) -> Result<&'a str> {
         match self {
-            Self::Grpc if request.method() != Verb::POST => Err(error(Fault::Verb(vec![Verb::POST]))),
+            Self::Grpc if request.method() != Verb::POST => Err(error(&Fault::Verb(vec![Verb::POST]))),
             Self::Grpc => Ok(request.uri().path()),
             Self::Call(call) => Ok(call.path()),
-            Self::Nothing(fault, _) => Err(error(fault.clone())),
+            Self::Nothing(unresolved) => Err(error(&unresolved.fault)),
         }
     }
 
-    pub(super) fn told(&self) -> Told {
+    /// Whether nothing of it is known to the outside, where only these RPCs are: then it must look like a path that is
+    /// not there.
+    pub(super) fn is_hidden(&self, is_public: impl Fn(&str) -> bool) -> bool {
+        matches!(self, Self::Nothing(unresolved) if !unresolved.there.iter().any(|path| is_public(path)))
+    }
+
+    /// In which JSON a failure is told; by trailers where there is none.
+    fn telling(&self) -> Option<Telling> {
         match self {
-            Self::Grpc => Told::Grpc,
-            Self::Call(call) => Told::Json(call.telling()),
-            Self::Nothing(_, telling) => Told::Json(*telling),
+            Self::Grpc => None,
+            Self::Call(call) => Some(call.telling()),
+            Self::Nothing(unresolved) => Some(unresolved.telling),
+        }
+    }
+
+    /// The verbs that its path takes.
+    fn allowed(&self) -> &[Verb] {
+        match self {
+            Self::Grpc => &[Verb::POST],
+            Self::Nothing(Unresolved { fault: Fault::Verb(allowed), .. }) => allowed,
+            Self::Nothing(_) | Self::Call(_) => &[],
         }
     }
 }
@@ -65,12 +72,11 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 }
 
 /// A fault as one of our errors.
-pub(super) fn error(fault: Fault) -> Error {
+pub(super) fn error(fault: &Fault) -> Error {
     match fault {
         Fault::Nothing(message) => Error::new(Label::UnknownMethod, message),
-        Fault::Verb(verbs) => {
-            let verbs = verbs.iter().map(Verb::as_str).collect::<Vec<_>>().join(", ");
-            Error::new(Label::MethodNotAllowed, format!("this path takes {verbs}")).with_field(verbs)
+        Fault::Verb(allowed) => {
+            Error::new(Label::MethodNotAllowed, format!("this path takes {}", listed(allowed)))
         }
         Fault::Media(message) => Error::new(Label::MediaType, message),
         Fault::TooLarge(message) => Error::new(Label::TooLarge, message),
@@ -80,19 +86,21 @@ pub(super) fn error(fault: Fault) -> Error {
     }
 }
 
+fn listed(verbs: &[Verb]) -> String {
+    verbs.iter().map(Verb::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// Answers a request that is refused. What a browser sent for another site is told in HTTP alone.
-pub(super) fn refuse(log: RequestLog, told: Told, error: &Error) -> Response<Body> {
+pub(super) fn refuse(log: RequestLog, meaning: &Meaning, error: &Error) -> Response<Body> {
     let status = status(error, &log.id);
-    let telling = match told {
-        Told::Grpc if error.label() != Label::CrossSite => {
-            return Guarded::refusal(log, status.into_http()).map(Body::new);
-        }
-        Told::Grpc => Telling::Rest,
-        Told::Json(telling) => telling,
+    let telling = match meaning.telling() {
+        _ if error.label() == Label::CrossSite => Telling::Rest,
+        None => return Guarded::refusal(log, status.into_http()).map(Body::new),
+        Some(telling) => telling,
     };
     let mut response = tell(&status, telling, http_status);
     if error.label() == Label::MethodNotAllowed
-        && let Some(Ok(allowed)) = error.field().map(HeaderValue::from_str)
+        && let Ok(allowed) = HeaderValue::try_from(listed(meaning.allowed()))
     {
         response.headers_mut().insert(header::ALLOW, allowed);
     }
