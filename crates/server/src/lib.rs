@@ -5,6 +5,7 @@ pub mod db;
 pub mod embedded;
 pub mod error;
 pub mod grpc;
+pub mod job_rest;
 pub mod json;
 pub mod method;
 pub mod metrics;

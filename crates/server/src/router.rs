@@ -32,7 +32,7 @@ pub use rate::{RateLimits, Rates};
 
 use crate::{
     error::status,
-    json::{Transcoder, Unresolved},
+    json::{Transcode as _, Transcoder, Translate, Unresolved},
     method::{Method, Methods},
     metrics::Metrics,
 };
@@ -114,7 +114,10 @@ impl Router {
         };
         Ok(match meaning {
             Meaning::Call(call) => self.transcode(admitted, log, address, call, request).await,
-            _ => self.call(admitted, log, address, request).await.map(Body::new),
+            Meaning::Job(call) => self.transcode(admitted, log, address, call, request).await,
+            Meaning::Grpc | Meaning::Nothing(_) => {
+                self.call(admitted, log, address, request).await.map(Body::new)
+            }
         })
     }
 
@@ -176,7 +179,7 @@ impl Router {
         admitted: Admitted,
         log: RequestLog,
         address: &str,
-        call: crate::json::Call,
+        call: impl Translate,
         request: Request<B>,
     ) -> Response<Body>
     where

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WORTH_PACKING: usize = 1_024;
 
 /// The body of a request, unpacked, of `limit` bytes at most.
-pub(super) async fn read<B>(headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Fault>
+pub(crate) async fn read<B>(headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Fault>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,

@@ -6,7 +6,7 @@ use super::Fault;
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Codec {
+pub(crate) enum Codec {
     Json,
     /// Protobuf, on Connect's paths.
     Proto,
@@ -14,7 +14,7 @@ pub(super) enum Codec {
 
 impl Codec {
     /// The codec of a request; JSON where nothing is said.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Fault> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Fault> {
         let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
         let text = value.to_str().unwrap_or_default();
         let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
@@ -36,7 +36,7 @@ impl Codec {
 }
 
 /// Whether `name` stands in a header that lists what is accepted, and is not refused there with q=0.
-pub(super) fn accepts(headers: &HeaderMap, header: header::HeaderName, name: &str) -> bool {
+pub(crate) fn accepts(headers: &HeaderMap, header: header::HeaderName, name: &str) -> bool {
     let values = headers.get_all(header).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| {
         let (what, parameters) = item.split_once(';').unwrap_or((item, ""));

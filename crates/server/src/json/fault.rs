@@ -20,27 +20,27 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub(super) fn nothing(path: &str) -> Self {
+    pub(crate) fn nothing(path: &str) -> Self {
         Self::Nothing(format!("there is nothing at {path} on this listener"))
     }
 
-    pub(super) fn verb(allowed: Vec<Verb>) -> Self {
+    pub(crate) fn verb(allowed: Vec<Verb>) -> Self {
         Self::Verb(allowed)
     }
 
-    pub(super) fn media(message: &str) -> Self {
+    pub(crate) fn media(message: &str) -> Self {
         Self::Media(message.to_owned())
     }
 
-    pub(super) fn too_large(limit: usize) -> Self {
+    pub(crate) fn too_large(limit: usize) -> Self {
         Self::TooLarge(format!("a message is at most {} MiB: send less at a time", limit / (1024 * 1024)))
     }
 
-    pub(super) fn content(message: impl Into<String>) -> Self {
+    pub(crate) fn content(message: impl Into<String>) -> Self {
         Self::Content(None, message.into())
     }
 
-    pub(super) fn field(field: &str, message: &str) -> Self {
+    pub(crate) fn field(field: &str, message: &str) -> Self {
         Self::Content(Some(field.to_owned()), format!("{field}: {message}"))
     }
 }

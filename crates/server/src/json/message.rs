@@ -44,7 +44,7 @@ pub(super) fn write(message: &DynamicMessage) -> Result<Vec<u8>, String> {
 }
 
 /// The names and values of a query.
-pub(super) fn query(query: &str) -> Result<Vec<(String, String)>, Fault> {
+pub(crate) fn query(query: &str) -> Result<Vec<(String, String)>, Fault> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let decode = |text: &str| {
         let spaced = text.replace('+', " ");

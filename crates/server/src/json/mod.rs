@@ -5,6 +5,7 @@
 mod body;
 mod encoding;
 mod fault;
+mod frames;
 mod message;
 mod reply;
 mod route;
@@ -13,15 +14,20 @@ mod template;
 
 use std::{collections::HashMap, sync::Arc};
 
+use airunner_core::BoxError;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method as Verb, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri, header};
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Status, body::Body};
 
+pub(crate) use body::read as read_body;
+pub(crate) use encoding::{Codec, accepts};
 pub use fault::Fault;
+pub(crate) use frames::{Frames, Next};
+pub(crate) use message::query;
 pub use reply::{Reply, tell};
+pub(crate) use reply::{failure, mark, sent};
 
-use encoding::Codec;
 use reply::Shape;
 use route::{Found, Routes, Rule};
 
@@ -144,6 +150,57 @@ fn rest_codec(rule: &Rule, headers: &HeaderMap) -> Result<Codec, Fault> {
     }
 }
 
+/// A request that becomes a gRPC call.
+pub trait Translate: Send {
+    /// What the call's answer goes through on its way to the client.
+    type Reply: Transcode;
+
+    /// The RPC's path, `/package.Service/Method`.
+    fn path(&self) -> &str;
+
+    /// In which form a failure is told.
+    fn telling(&self) -> Telling;
+
+    /// Reads the body, of `limit` bytes at most, and makes the gRPC request; its answer goes through the reply.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    fn translate<B>(
+        self,
+        request: Request<B>,
+        limit: usize,
+    ) -> impl Future<Output = Result<(Request<Body>, Self::Reply), Fault>> + Send
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>;
+}
+
+/// The way of an answer to the client.
+pub trait Transcode: Send {
+    /// Turns the gRPC answer into the client's form.
+    fn transcode<B>(self, response: Response<B>) -> impl Future<Output = Response<Body>> + Send
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError> + Send;
+}
+
+/// The gRPC request to `path` with this message, and of its origin's headers those that a call has.
+pub(crate) fn grpc_request(path: &str, message: &[u8], origin: &HeaderMap) -> Result<Request<Body>, Fault> {
+    let mut call = Request::new(Body::new(http_body_util::Full::new(body::frame(message))));
+    *call.method_mut() = Verb::POST;
+    *call.version_mut() = http::Version::HTTP_2;
+    *call.uri_mut() = path.parse().map_err(|_| Fault::nothing(path))?;
+    let headers = call.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    for name in PASSED_ON {
+        if let Some(value) = origin.get(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    Ok(call)
+}
+
 /// In which form a failure is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Telling {
@@ -164,32 +221,24 @@ fn connect(rpc: &Arc<Rpc>, verb: &Verb, headers: &HeaderMap, status_of: StatusOf
     Ok(Call { rpc: rpc.clone(), form: Form::Connect, codec, status_of })
 }
 
-impl Call {
-    /// The RPC's path, `/package.Service/Method`.
-    pub fn path(&self) -> &str {
+impl Translate for Call {
+    type Reply = Reply;
+
+    fn path(&self) -> &str {
         &self.rpc.path
     }
 
-    /// In which form a failure is told.
-    pub fn telling(&self) -> Telling {
+    fn telling(&self) -> Telling {
         match self.form {
             Form::Connect => Telling::Connect,
             Form::Rest { .. } => Telling::Rest,
         }
     }
 
-    /// Reads the body, of `limit` bytes at most, and makes the gRPC request; its answer goes through the reply.
-    ///
-    /// # Errors
-    /// What is wrong with the request.
-    pub async fn translate<B>(
-        self,
-        request: Request<B>,
-        limit: usize,
-    ) -> Result<(Request<Body>, Reply), Fault>
+    async fn translate<B>(self, request: Request<B>, limit: usize) -> Result<(Request<Body>, Reply), Fault>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<airunner_core::BoxError>,
+        B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
         let content = body::read(&parts.headers, body, limit).await?;
@@ -198,21 +247,12 @@ impl Call {
             return Err(Fault::too_large(limit));
         }
         let shape = Shape::of(&parts, &self)?;
-        let mut call = Request::new(Body::new(http_body_util::Full::new(body::frame(&message))));
-        *call.method_mut() = Verb::POST;
-        *call.version_mut() = http::Version::HTTP_2;
-        *call.uri_mut() = self.rpc.path.parse().map_err(|_| Fault::nothing(&self.rpc.path))?;
-        let headers = call.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        for name in PASSED_ON {
-            if let Some(value) = parts.headers.get(name) {
-                headers.insert(name, value.clone());
-            }
-        }
+        let call = grpc_request(&self.rpc.path, &message, &parts.headers)?;
         Ok((call, Reply::new(self.rpc, shape, self.status_of)))
     }
+}
 
+impl Call {
     fn message(&self, parts: &http::request::Parts, content: &Bytes) -> Result<Bytes, Fault> {
         let input = &self.rpc.input;
         let mut extra = match &self.form {

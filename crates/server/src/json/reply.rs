@@ -14,7 +14,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 
 use super::{
-    Call, Fault, Form, Rpc, StatusOf, Telling, body,
+    Call, Fault, Form, Rpc, StatusOf, Telling, Transcode, Translate as _, body,
     encoding::{Codec, accepts},
     message,
     stream::{Lines, Writing},
@@ -67,12 +67,13 @@ impl Reply {
     pub(super) fn new(rpc: Arc<Rpc>, shape: Shape, status_of: StatusOf) -> Self {
         Self { rpc, shape, status_of }
     }
+}
 
-    /// Turns the answer into the client's form.
-    pub async fn transcode<B>(self, response: Response<B>) -> Response<Body>
+impl Transcode for Reply {
+    async fn transcode<B>(self, response: Response<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<BoxError>,
+        B::Error: Into<BoxError> + Send,
     {
         let (parts, body) = response.into_parts();
         if let Some(status) = failure(&parts.headers) {
@@ -97,7 +98,9 @@ impl Reply {
             Err(error) => self.fail(&Status::internal(error)),
         }
     }
+}
 
+impl Reply {
     fn write(&self, message: &[u8]) -> Result<Vec<u8>, String> {
         if self.shape.codec == Codec::Proto {
             return Ok(message.to_vec());
@@ -146,7 +149,8 @@ impl Reply {
     }
 }
 
-fn failure(headers: &HeaderMap) -> Option<Status> {
+/// The failure that headers or trailers tell of.
+pub(crate) fn failure(headers: &HeaderMap) -> Option<Status> {
     Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
 }
 
@@ -255,7 +259,8 @@ const fn connect_status(code: Code) -> StatusCode {
     }
 }
 
-fn sent(code: StatusCode, content_type: &'static str, content: Vec<u8>) -> Response<Body> {
+/// An answer with this content.
+pub(crate) fn sent(code: StatusCode, content_type: &'static str, content: Vec<u8>) -> Response<Body> {
     let length = content.len();
     let mut response = Response::new(Body::new(Full::new(Bytes::from(content))));
     *response.status_mut() = code;
@@ -266,7 +271,7 @@ fn sent(code: StatusCode, content_type: &'static str, content: Vec<u8>) -> Respo
 }
 
 /// What every answer says: its type, which is not to be guessed, and that nobody keeps it.
-fn mark(headers: &mut HeaderMap, content_type: &'static str) {
+pub(crate) fn mark(headers: &mut HeaderMap, content_type: &'static str) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -7,14 +7,16 @@ use std::{
 };
 
 use airunner_core::BoxError;
-use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use bytes::Bytes;
 use http_body::{Body, Frame};
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use serde_json::json;
 use tonic::{Code, Status};
 
-use super::{message, reply};
+use super::{
+    frames::{Frames, Next},
+    message, reply,
+};
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,28 +61,21 @@ impl Writing {
 
 /// The body that a stream becomes.
 pub(super) struct Lines<B> {
-    body: B,
+    frames: Frames<B>,
     output: MessageDescriptor,
     writing: Writing,
     /// The names on the way to the number of a message.
     id: Vec<String>,
-    arrived: BytesMut,
     is_over: bool,
 }
 
-impl<B> Lines<B> {
+impl<B> Lines<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     pub(super) fn new(body: B, output: MessageDescriptor, writing: Writing, id: Vec<String>) -> Self {
-        Self { body, output, writing, id, arrived: BytesMut::new(), is_over: false }
-    }
-
-    /// The next message that has arrived whole.
-    fn next(&mut self) -> Option<Bytes> {
-        let length = u32::from_be_bytes(self.arrived.get(1..5)?.try_into().ok()?) as usize;
-        if self.arrived.len() < 5 + length {
-            return None;
-        }
-        self.arrived.advance(5);
-        Some(self.arrived.split_to(length).freeze())
+        Self { frames: Frames::new(body), output, writing, id, is_over: false }
     }
 
     fn write(&self, message: &[u8]) -> Result<Bytes, Status> {
@@ -88,11 +83,6 @@ impl<B> Lines<B> {
         let read = read.map_err(|error| Status::internal(error.to_string()))?;
         let json = message::write(&read).map_err(Status::internal)?;
         Ok(self.writing.message(&json, number(&read, &self.id)))
-    }
-
-    fn end(&mut self, status: &Status) -> Frame<Bytes> {
-        self.is_over = true;
-        Frame::data(self.writing.end(status))
     }
 }
 
@@ -120,30 +110,21 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        loop {
-            if self.is_over {
-                return Poll::Ready(None);
-            }
-            if let Some(message) = self.next() {
-                let frame = match self.write(&message) {
-                    Ok(line) => Frame::data(line),
-                    Err(status) => self.end(&status),
-                };
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
-                self.is_over = true;
-                return Poll::Ready(Some(Err("the stream was cut".into())));
-            };
-            match frame.map_err(Into::into)?.into_data() {
-                Ok(data) => self.arrived.extend_from_slice(&data),
-                Err(frame) => {
-                    let trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
-                    let status = Status::from_header_map(&trailers)
-                        .unwrap_or_else(|| Status::internal("the stream has no status"));
-                    return Poll::Ready(Some(Ok(self.end(&status))));
-                }
-            }
+        if self.is_over {
+            return Poll::Ready(None);
         }
+        let line = match ready!(self.frames.poll_next(cx)) {
+            Ok(Next::Message(message)) => self.write(&message),
+            Ok(Next::End(status)) => Err(status),
+            Err(error) => {
+                self.is_over = true;
+                return Poll::Ready(Some(Err(error)));
+            }
+        };
+        let line = line.unwrap_or_else(|end| {
+            self.is_over = true;
+            self.writing.end(&end)
+        });
+        Poll::Ready(Some(Ok(Frame::data(line))))
     }
 }

@@ -7,7 +7,8 @@ use tonic::body::Body;
 use super::guard::{Guarded, RequestLog};
 use crate::{
     error::{http_status, status},
-    json::{Call, Fault, Telling, Transcoder, Unresolved, tell},
+    job_rest::JobCall,
+    json::{Call, Fault, Telling, Transcoder, Translate as _, Unresolved, tell},
 };
 
 /// What a request means.
@@ -16,6 +17,8 @@ pub(super) enum Meaning {
     Grpc,
     /// A call over JSON.
     Call(Call),
+    /// A call over one of the paths of jobs.
+    Job(JobCall),
     /// Nothing that is served here.
     Nothing(Unresolved),
 }
@@ -25,10 +28,12 @@ impl Meaning {
         if is_grpc(request) {
             return Self::Grpc;
         }
-        match json.resolve(request.method(), request.uri(), request.headers()) {
-            Ok(call) => Self::Call(call),
-            Err(unresolved) => Self::Nothing(unresolved),
-        }
+        let (verb, uri, headers) = (request.method(), request.uri(), request.headers());
+        let found = match JobCall::resolve(verb, uri, headers) {
+            Some(job) => job.map(Self::Job),
+            None => json.resolve(verb, uri, headers).map(Self::Call),
+        };
+        found.unwrap_or_else(Self::Nothing)
     }
 
     /// The RPC's path.
@@ -37,6 +42,7 @@ impl Meaning {
             Self::Grpc if request.method() != Verb::POST => Err(error(&Fault::Verb(vec![Verb::POST]))),
             Self::Grpc => Ok(request.uri().path()),
             Self::Call(call) => Ok(call.path()),
+            Self::Job(call) => Ok(call.path()),
             Self::Nothing(unresolved) => Err(error(&unresolved.fault)),
         }
     }
@@ -52,6 +58,7 @@ impl Meaning {
         match self {
             Self::Grpc => None,
             Self::Call(call) => Some(call.telling()),
+            Self::Job(call) => Some(call.telling()),
             Self::Nothing(unresolved) => Some(unresolved.telling),
         }
     }
@@ -61,7 +68,7 @@ impl Meaning {
         match self {
             Self::Grpc => &[Verb::POST],
             Self::Nothing(Unresolved { fault: Fault::Verb(allowed), .. }) => allowed,
-            Self::Nothing(_) | Self::Call(_) => &[],
+            Self::Nothing(_) | Self::Call(_) | Self::Job(_) => &[],
         }
     }
 }

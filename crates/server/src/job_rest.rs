@@ -1,0 +1,352 @@
+//! `/jobs/…`: paths and bodies that are fixed for those who know no more of airunner than how to send JSON. Each is one
+//! RPC; nothing is decided here that the RPC does not decide.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use airunner_core::BoxError;
+use airunner_proto::job::v1::{
+    CancelJobRequest, CancelJobResponse, Exit, GetJobOutputRequest, GetJobOutputResponse,
+    GetJobStatusRequest, GetJobStatusResponse, JobSpec, JobState, OutputStream, StartJobRequest,
+    StartJobResponse, exit::How,
+};
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, header};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt as _;
+use percent_encoding::percent_decode_str;
+use prost::Message;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tonic::{Code, Status, body::Body};
+
+use crate::{
+    error::http_status,
+    json::{
+        Codec, Fault, Frames, Next, Telling, Transcode, Translate, Unresolved, accepts, failure,
+        grpc_request, mark, query, read_body, sent, tell,
+    },
+};
+
+const START: &str = "/airunner.job.v1.JobService/StartJob";
+const STOP: &str = "/airunner.job.v1.JobService/CancelJob";
+const STATUS: &str = "/airunner.job.v1.JobService/GetJobStatus";
+const OUTPUT: &str = "/airunner.job.v1.JobEventsService/GetJobOutput";
+/// Bytes of output that one JSON document holds.
+const DOCUMENT: usize = 16 * 1024 * 1024;
+
+/// A request to one of the paths.
+#[derive(Debug)]
+pub struct JobCall {
+    act: Act,
+    id: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Start,
+    Stop,
+    Status,
+    /// The output's bytes, or both streams in a JSON document.
+    Output {
+        as_document: bool,
+    },
+}
+
+impl Act {
+    const fn rpc(self) -> &'static str {
+        match self {
+            Self::Start => START,
+            Self::Stop => STOP,
+            Self::Status => STATUS,
+            Self::Output { .. } => OUTPUT,
+        }
+    }
+
+    fn takes(self, verb: &Verb) -> bool {
+        match self {
+            Self::Start | Self::Stop => verb == Verb::POST,
+            Self::Status | Self::Output { .. } => matches!(*verb, Verb::GET | Verb::HEAD),
+        }
+    }
+
+    fn verbs(self) -> Vec<Verb> {
+        [Verb::GET, Verb::HEAD, Verb::POST].into_iter().filter(|verb| self.takes(verb)).collect()
+    }
+}
+
+impl JobCall {
+    /// The call that a request to one of the paths means; nothing where it goes elsewhere.
+    pub fn resolve(verb: &Verb, uri: &Uri, headers: &HeaderMap) -> Option<Result<Self, Unresolved>> {
+        let rest = uri.path().strip_prefix("/jobs/")?;
+        let (act, id) = match rest.split_once('/').map_or((rest, None), |(act, id)| (act, Some(id))) {
+            ("start", None) => (Act::Start, ""),
+            ("stop", Some(id)) => (Act::Stop, id),
+            ("status", Some(id)) => (Act::Status, id),
+            ("output", Some(id)) => {
+                (Act::Output { as_document: accepts(headers, header::ACCEPT, "application/json") }, id)
+            }
+            _ => return None,
+        };
+        let refused = |fault| {
+            Some(Err(Unresolved { fault, telling: Telling::Rest, there: vec![act.rpc().to_owned()] }))
+        };
+        if !act.takes(verb) {
+            return refused(Fault::verb(act.verbs()));
+        }
+        if act == Act::Start
+            && let Err(fault) = json_alone(headers)
+        {
+            return refused(fault);
+        }
+        if act != Act::Start && id.is_empty() {
+            return refused(Fault::field("id", "name the job: its id is the last part of the path"));
+        }
+        match percent_decode_str(id).decode_utf8() {
+            Ok(id) => Some(Ok(Self { act, id: id.into_owned() })),
+            Err(_) => refused(Fault::field("id", "its percent encoding is not of UTF-8")),
+        }
+    }
+
+    fn message(&self, uri: &Uri, content: &[u8]) -> Result<Vec<u8>, Fault> {
+        let job_id = self.id.clone();
+        Ok(match self.act {
+            Act::Start => start(content)?.encode_to_vec(),
+            Act::Stop => CancelJobRequest { job_id, ..CancelJobRequest::default() }.encode_to_vec(),
+            Act::Status => GetJobStatusRequest { job_id }.encode_to_vec(),
+            Act::Output { .. } => output(job_id, uri)?.encode_to_vec(),
+        })
+    }
+}
+
+fn json_alone(headers: &HeaderMap) -> Result<(), Fault> {
+    match Codec::of(headers)? {
+        Codec::Json => Ok(()),
+        Codec::Proto => Err(Fault::media("this path takes JSON: send application/json")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartBody {
+    cmd: String,
+    #[serde(default)]
+    args: Vec<String>,
+}
+
+fn start(content: &[u8]) -> Result<StartJobRequest, Fault> {
+    let body: StartBody = serde_json::from_slice(content)
+        .map_err(|error| Fault::content(format!(r#"send {{"cmd": …, "args": […]}}: {error}"#)))?;
+    if body.cmd.is_empty() {
+        return Err(Fault::field("cmd", "name the command to run"));
+    }
+    let job = JobSpec { command: body.cmd, args: body.args, ..JobSpec::default() };
+    Ok(StartJobRequest { job: Some(job), request_id: String::new() })
+}
+
+fn output(job_id: String, uri: &Uri) -> Result<GetJobOutputRequest, Fault> {
+    let mut request = GetJobOutputRequest { job_id, ..GetJobOutputRequest::default() };
+    for (name, value) in query(uri.query().unwrap_or_default())? {
+        match (name.as_str(), value.as_str()) {
+            ("stream", "stdout") => request.stream = OutputStream::Stdout.into(),
+            ("stream", "stderr") => request.stream = OutputStream::Stderr.into(),
+            ("stream", _) => return Err(Fault::field("stream", "say stdout or stderr, or nothing for both")),
+            ("follow", "true" | "false") => request.follow = value == "true",
+            ("follow", _) => return Err(Fault::field("follow", "say true or false")),
+            _ => return Err(Fault::field(&name, "there is no such parameter here")),
+        }
+    }
+    Ok(request)
+}
+
+impl Translate for JobCall {
+    type Reply = JobReply;
+
+    fn path(&self) -> &str {
+        self.act.rpc()
+    }
+
+    fn telling(&self) -> Telling {
+        Telling::Rest
+    }
+
+    async fn translate<B>(self, request: Request<B>, limit: usize) -> Result<(Request<Body>, JobReply), Fault>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let content = read_body(&parts.headers, body, limit).await?;
+        let message = self.message(&parts.uri, &content)?;
+        let call = grpc_request(self.act.rpc(), &message, &parts.headers)?;
+        Ok((call, JobReply { act: self.act, is_head: parts.method == Verb::HEAD }))
+    }
+}
+
+/// How the answer is sent.
+pub struct JobReply {
+    act: Act,
+    is_head: bool,
+}
+
+impl Transcode for JobReply {
+    async fn transcode<B>(self, response: Response<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError> + Send,
+    {
+        let (parts, body) = response.into_parts();
+        let answered = match failure(&parts.headers) {
+            Some(status) => Err(status),
+            None => self.answer(Frames::new(body)).await,
+        };
+        let response = answered.unwrap_or_else(|status| tell(&status, Telling::Rest, http_status));
+        if self.is_head { response.map(|_| Body::empty()) } else { response }
+    }
+}
+
+impl JobReply {
+    async fn answer<B>(&self, mut frames: Frames<B>) -> Result<Response<Body>, Status>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError> + Send,
+    {
+        let (code, document) = match self.act {
+            Act::Output { as_document: false } => return Ok(raw(frames)),
+            Act::Output { as_document: true } => (StatusCode::OK, both(frames).await?),
+            Act::Start => {
+                let started: StartJobResponse = only(&mut frames).await?;
+                (StatusCode::CREATED, json!({ "job_id": started.job_id }))
+            }
+            Act::Stop => {
+                let job = only::<_, CancelJobResponse>(&mut frames).await?.job.unwrap_or_default();
+                (StatusCode::OK, json!({ "job_id": job.job_id, "status": word(job.state) }))
+            }
+            Act::Status => (StatusCode::OK, status_document(&only(&mut frames).await?)),
+        };
+        Ok(sent(code, "application/json", document.to_string().into_bytes()))
+    }
+}
+
+fn status_document(status: &GetJobStatusResponse) -> Value {
+    json!({
+        "job_id": status.job_id,
+        "status": word(status.state),
+        "process_id": (status.process_id != 0).then_some(status.process_id),
+        "exit_code": status.exit.and_then(exit_code),
+    })
+}
+
+/// The code as a shell has it: 128 and the number of the signal for a process that a signal ended.
+fn exit_code(exit: Exit) -> Option<i32> {
+    exit.how.map(|how| match how {
+        How::Code(code) => code,
+        How::Signal(signal) => 128 + signal,
+    })
+}
+
+/// A state in one word.
+fn word(state: i32) -> String {
+    let name = JobState::try_from(state).unwrap_or_default().as_str_name();
+    name.trim_start_matches("JOB_STATE_").to_ascii_lowercase()
+}
+
+async fn next<B>(frames: &mut Frames<B>) -> Result<Next, Status>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    poll_fn(|cx| frames.poll_next(cx)).await.map_err(|error| Status::internal(error.to_string()))
+}
+
+/// The message of an RPC that answers with one.
+async fn only<B, M>(frames: &mut Frames<B>) -> Result<M, Status>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+    M: Message + Default,
+{
+    match next(frames).await? {
+        Next::Message(message) => M::decode(message).map_err(|error| Status::internal(error.to_string())),
+        Next::End(status) if status.code() == Code::Ok => Err(Status::internal("the answer has no message")),
+        Next::End(status) => Err(status),
+    }
+}
+
+/// Both streams, whole.
+async fn both<B>(mut frames: Frames<B>) -> Result<Value, Status>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    loop {
+        match next(&mut frames).await? {
+            Next::Message(message) => {
+                let chunk = GetJobOutputResponse::decode(message)
+                    .map_err(|error| Status::internal(error.to_string()))?;
+                let of = if chunk.stream() == OutputStream::Stderr { &mut stderr } else { &mut stdout };
+                of.extend_from_slice(&chunk.data);
+                if stdout.len() + stderr.len() > DOCUMENT {
+                    return Err(too_much());
+                }
+            }
+            Next::End(status) if status.code() == Code::Ok => {
+                return Ok(json!({ "stdout": BASE64.encode(&stdout), "stderr": BASE64.encode(&stderr) }));
+            }
+            Next::End(status) => return Err(status),
+        }
+    }
+}
+
+fn too_much() -> Status {
+    let error = airunner_core::Error::new(
+        airunner_core::Label::TooLarge,
+        "the output is more than a document holds: leave out Accept, and its bytes are streamed",
+    );
+    crate::error::status(&error, "")
+}
+
+/// The bytes as they came.
+fn raw<B>(frames: Frames<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError> + Send,
+{
+    let mut response = Response::new(Body::new(Raw { frames }.boxed_unsync()));
+    mark(response.headers_mut(), "application/octet-stream");
+    response
+}
+
+/// The data of output messages, without a copy. Where the stream fails, the body breaks off.
+struct Raw<B> {
+    frames: Frames<B>,
+}
+
+impl<B> HttpBody for Raw<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(match ready!(self.frames.poll_next(cx)) {
+            Ok(Next::Message(message)) => {
+                let chunk = GetJobOutputResponse::decode(message);
+                Some(chunk.map(|chunk| Frame::data(chunk.data)).map_err(Into::into))
+            }
+            Ok(Next::End(status)) if status.code() == Code::Ok => None,
+            Ok(Next::End(status)) => Some(Err(status.into())),
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
