@@ -8,7 +8,7 @@ CARGO ?= cargo
 BINARIES := -p airunner-server -p airunner-cli
 VENV := .venv
 
-.PHONY: help build test lint fmt proto-generate demo bench soak clean test-tools lint-tools
+.PHONY: help build test lint fmt proto-generate docs-generate demo bench soak clean test-tools lint-tools
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,10 @@ fmt: ## format the code
 proto-generate: ## write proto/descriptor.binpb anew
 	$(CARGO) run --locked -q -p airunner-proto --example descriptor-set > proto/descriptor.binpb.new
 	mv proto/descriptor.binpb.new proto/descriptor.binpb
+
+docs-generate: ## write docs/errors.md anew
+	$(CARGO) run --locked -q -p airunner-server --example errors > docs/errors.md.new
+	mv docs/errors.md.new docs/errors.md
 
 demo: build ## the main job, end to end, through the real binaries
 	python3 demo/demo.py --bin bin

@@ -13,6 +13,7 @@ mod id;
 mod issuer;
 mod job;
 mod keyring;
+mod label;
 mod measure;
 mod output;
 mod page;
@@ -34,7 +35,7 @@ pub use change::{Change, ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, Deni
 pub use clock::{Clock, Monotonic, Timestamp};
 pub use enrollment::{EnrollmentStore, EnrollmentToken};
 pub use enrollment_token::EnrollmentTokenText;
-pub use error::{BoxError, Error, Kind, Label, Result};
+pub use error::{BoxError, Error, Result};
 pub use event::{ControlEvent, EventKind, EventStore, Publication, Sequence};
 pub use id::{
     DataKeyId, DnsName, EnrollmentId, Fingerprint, IssuerId, JobId, LineageId, PrincipalId, QueueName,
@@ -46,6 +47,7 @@ pub use job::{
     JobStore, Lease, LeaseExtension, LeaseRequest, ProcessType, Repository,
 };
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
+pub use label::{Kind, Label};
 pub use measure::{Durations, Intent, StoreMeasures};
 pub use output::{OutputChunk, OutputRead, OutputStore, OutputStream};
 pub use page::{Page, PageRequest};

@@ -4,6 +4,7 @@ pub mod connection;
 pub mod db;
 pub mod embedded;
 pub mod error;
+pub mod error_catalogue;
 pub mod grpc;
 pub mod job_rest;
 pub mod json;

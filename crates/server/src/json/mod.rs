@@ -26,7 +26,7 @@ pub use fault::Fault;
 pub(crate) use frames::{Frames, Next};
 pub(crate) use message::query;
 pub use reply::{Reply, tell};
-pub(crate) use reply::{failure, mark, sent};
+pub(crate) use reply::{failure, mark, sent, told};
 
 use reply::Shape;
 use route::{Found, Routes, Rule};

@@ -154,18 +154,22 @@ pub(crate) fn failure(headers: &HeaderMap) -> Option<Status> {
     Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
 }
 
+/// The HTTP status that a failure is told with. Connect's table has none for what it leaves to HTTP.
+pub(crate) fn told(status: &Status, telling: Telling, status_of: StatusOf) -> StatusCode {
+    let ours = status_of(status);
+    match telling {
+        Telling::Connect
+            if !matches!(ours, StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE) =>
+        {
+            connect_status(status.code())
+        }
+        Telling::Connect | Telling::Rest => ours,
+    }
+}
+
 /// A failure as the client is told of it.
 pub fn tell(status: &Status, telling: Telling, status_of: StatusOf) -> Response<Body> {
-    let ours = status_of(status);
-    let code = match telling {
-        Telling::Connect
-            if matches!(ours, StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE) =>
-        {
-            ours
-        }
-        Telling::Connect => connect_status(status.code()),
-        Telling::Rest => ours,
-    };
+    let code = told(status, telling, status_of);
     let content = match telling {
         Telling::Connect => connect_error(status),
         Telling::Rest => json!({ "error": error(status) }),
@@ -275,4 +279,29 @@ pub(crate) fn mark(headers: &mut HeaderMap, content_type: &'static str) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+#[cfg(test)]
+mod tests {
+    use airunner_core::{Error, Label};
+
+    use super::*;
+    use crate::error::{http_status, status};
+
+    /// What each label looks like over JSON: a change here is a change of the API.
+    #[tokio::test]
+    async fn the_json_form_of_every_label_is_locked() {
+        let mut lines = Vec::new();
+        for label in Label::ALL {
+            // Without a field: the metadata of `ErrorInfo` are a map, whose order on the wire is no one's promise.
+            let status = status(&Error::new(*label, "Do this."), "r-1");
+            for telling in [Telling::Rest, Telling::Connect] {
+                let told = tell(&status, telling, http_status);
+                let code = told.status().as_u16();
+                let body = told.into_body().collect().await.unwrap().to_bytes();
+                lines.push(format!("{telling:?} {code} {}", String::from_utf8_lossy(&body)));
+            }
+        }
+        insta::assert_snapshot!("json_failures", lines.join("\n"));
+    }
 }
