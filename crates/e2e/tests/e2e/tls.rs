@@ -72,6 +72,18 @@ impl Other {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What curl prints; it must succeed.
+    async fn curl(&self, path: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new("curl");
+        let identity = ["--cacert", "root.pem", "--cert", "chain.pem", "--key", "key.pem"];
+        command.args(["--silent", "--show-error", "--max-time", "10"]).args(identity).args(arguments);
+        let port = self.address.rsplit_once(':').unwrap().1;
+        command.arg(format!("https://localhost:{port}{path}"));
+        let output = self.run(command, b"").await;
+        assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     async fn run(&self, mut command: Command, input: &[u8]) -> Output {
         command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
@@ -252,6 +264,30 @@ async fn grpcurl_finds_its_way_by_reflection() {
     assert!(all.contains(r#""type": "PRINCIPAL_TYPE_ADMIN""#), "{all}");
     let described = view.grpcurl(&[address, "describe", "airunner.job.v1.JobService.CancelJob"]).await;
     assert!(described.contains("CancelJobRequest"), "{described}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_reads_writes_and_follows_over_both_versions_of_http() {
+    let server = TestServer::start().await;
+    let view = Other::new(&server, Some(&server.admin));
+    for (n, version) in ["--http1.1", "--http2"].into_iter().enumerate() {
+        let me = view.curl("/v1/whoami", &[version]).await;
+        assert!(me.contains(r#""principalId":"admin""#), "{me}");
+        let body = format!(r#"{{"principalId": "w{n}", "type": "PRINCIPAL_TYPE_WORKER"}}"#);
+        let made = ["--json", &body, "--write-out", "%{http_code} %{http_version}"];
+        let made = view.curl("/v1/principals", &[&[version], &made[..]].concat()).await;
+        assert!(made.ends_with(if n == 0 { "200 1.1" } else { "200 2" }), "{made}");
+        let packed = view.curl("/v1/principals", &[version, "--compressed"]).await;
+        assert!(packed.contains(&format!(r#""principalId":"w{n}""#)), "{packed}");
+        let lines = view.curl("/v1/audit?count=1", &[version, "--no-buffer"]).await;
+        assert!(lines.ends_with("{\"end\":{}}\n"), "{lines}");
+        let head = view.curl("/v1/whoami", &[version, "--head"]).await;
+        assert!(head.contains("200") && head.contains("no-store"), "{head}");
+        let connect = "/airunner.principal.v1.PrincipalService/GetPrincipal";
+        let found = view.curl(connect, &[version, "--json", r#"{"principal_id": "w0"}"#]).await;
+        assert!(found.contains("PRINCIPAL_TYPE_WORKER"), "{found}");
+    }
     server.stop().await;
 }
 
