@@ -35,9 +35,11 @@ proto-generate: ## write proto/descriptor.binpb anew
 	$(CARGO) run --locked -q -p airunner-proto --example descriptor-set > proto/descriptor.binpb.new
 	mv proto/descriptor.binpb.new proto/descriptor.binpb
 
-docs-generate: ## write docs/errors.md anew
+docs-generate: ## write docs/errors.md and docs/openapi.json anew
 	$(CARGO) run --locked -q -p airunner-server --example errors > docs/errors.md.new
 	mv docs/errors.md.new docs/errors.md
+	$(CARGO) run --locked -q -p airunner-server --example openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 demo: build ## the main job, end to end, through the real binaries
 	python3 demo/demo.py --bin bin

@@ -21,7 +21,7 @@ use http_body_util::BodyExt as _;
 use percent_encoding::percent_decode_str;
 use prost::Message;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tonic::{Code, Status, body::Body};
 
 use crate::{
@@ -38,6 +38,9 @@ const STATUS: &str = "/airunner.job.v1.JobService/GetJobStatus";
 const OUTPUT: &str = "/airunner.job.v1.JobEventsService/GetJobOutput";
 /// Bytes of output that one JSON document holds.
 const DOCUMENT: usize = 16 * 1024 * 1024;
+
+/// A job's states, in the words of these paths.
+const STATES: [&str; 6] = ["scheduled", "running", "completed", "failed", "cancelled", "timed_out"];
 
 /// A request to one of the paths.
 #[derive(Debug)]
@@ -161,6 +164,69 @@ fn output(job_id: String, uri: &Uri) -> Result<GetJobOutputRequest, Fault> {
         }
     }
     Ok(request)
+}
+
+/// What an OpenAPI document says of the paths.
+pub(crate) fn paths(failures: &[(u16, &str)]) -> Map<String, Value> {
+    let operation = |act: Act, id: &str, description: &str, answer: Value| {
+        let mut responses =
+            Map::from_iter([(if act == Act::Start { "201" } else { "200" }.to_owned(), answer)]);
+        for (status, _) in failures {
+            let name = status.to_string();
+            responses.insert(name.clone(), json!({ "$ref": format!("#/components/responses/{name}") }));
+        }
+        let job = json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } });
+        let parameters = if act == Act::Start { json!([]) } else { json!([job]) };
+        json!({
+            "operationId": id, "tags": ["JobService"], "description": description,
+            "parameters": parameters, "responses": responses,
+        })
+    };
+    let document = |properties: Value| {
+        let schema = json!({ "type": "object", "properties": properties, "required": properties.as_object().map(|p| p.keys().cloned().collect::<Vec<_>>()) });
+        json!({ "description": "It was done.", "content": { "application/json": { "schema": schema } } })
+    };
+    let text = json!({ "type": "string" });
+    let state = json!({ "type": "string", "enum": STATES });
+    let packed = json!({ "type": "string", "contentEncoding": "base64" });
+    let mut start = operation(
+        Act::Start,
+        "StartCommand",
+        "Starts a command and waits until it runs.",
+        document(json!({ "job_id": text })),
+    );
+    start["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": {
+        "type": "object", "required": ["cmd"], "additionalProperties": false,
+        "properties": { "cmd": { "type": "string", "minLength": 1 }, "args": { "type": "array", "items": text } },
+        "examples": [{ "cmd": "echo", "args": ["Hello World"] }],
+    } } } });
+    let stop =
+        operation(Act::Stop, "StopJob", "Stops a job.", document(json!({ "job_id": text, "status": state })));
+    let number = json!({ "type": ["integer", "null"] });
+    let status = operation(
+        Act::Status,
+        "GetStatus",
+        "How a job is. The exit code is 128 and the signal's number for a process that a signal ended.",
+        document(json!({ "job_id": text, "status": state, "process_id": number, "exit_code": number })),
+    );
+    let mut both = document(json!({ "stdout": packed, "stderr": packed }));
+    both["content"]["application/octet-stream"] = json!({ "schema": { "type": "string" } });
+    let mut output = operation(
+        Act::Output { as_document: false },
+        "GetOutput",
+        "What a job has printed, in order of arrival: its bytes, or a document of both streams where Accept asks for JSON.",
+        both,
+    );
+    if let Some(parameters) = output["parameters"].as_array_mut() {
+        parameters.push(json!({ "name": "stream", "in": "query", "schema": { "type": "string", "enum": ["stdout", "stderr"] } }));
+        parameters.push(json!({ "name": "follow", "in": "query", "schema": { "type": "boolean" } }));
+    }
+    Map::from_iter([
+        ("/jobs/start".to_owned(), json!({ "post": start })),
+        ("/jobs/stop/{id}".to_owned(), json!({ "post": stop })),
+        ("/jobs/status/{id}".to_owned(), json!({ "get": status })),
+        ("/jobs/output/{id}".to_owned(), json!({ "get": output })),
+    ])
 }
 
 impl Translate for JobCall {

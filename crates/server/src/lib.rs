@@ -10,6 +10,7 @@ pub mod job_rest;
 pub mod json;
 pub mod method;
 pub mod metrics;
+pub mod openapi;
 pub mod plain;
 pub mod router;
 pub mod serve;

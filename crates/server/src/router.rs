@@ -4,6 +4,7 @@
 mod context;
 mod cross_site;
 mod deadline;
+mod document;
 mod guard;
 mod meaning;
 mod rate;
@@ -68,6 +69,8 @@ pub struct RouterParts {
     pub routes: axum::Router,
     /// The same over JSON and REST.
     pub json: Transcoder,
+    /// The description of the API.
+    pub openapi: Bytes,
     /// The names that a request may be addressed to.
     pub names: OwnNames,
     /// Rate limits of the API listener and of the public one.
@@ -108,14 +111,19 @@ impl Router {
     {
         let log = RequestLog::begin(&self.parts, self.request_id(), address, &request);
         let meaning = Meaning::of(&self.parts.json, &request);
-        let admitted = match self.admit(door, address, &log.id, &request, &meaning) {
+        let entered = self.enter(door, address, &log.id, &request);
+        if let (Meaning::Document(document), Ok(_)) = (&meaning, &entered) {
+            let answer = document.answer(&self.parts.openapi, request.method());
+            return Ok(Guarded::without_call(log, answer).map(Body::new));
+        }
+        let admitted = match entered.and_then(|caller| self.authorize(door, caller, &request, &meaning)) {
             Ok(admitted) => admitted,
             Err(error) => return Ok(refuse(log, &meaning, &error)),
         };
         Ok(match meaning {
             Meaning::Call(call) => self.transcode(admitted, log, address, call, request).await,
             Meaning::Job(call) => self.transcode(admitted, log, address, call, request).await,
-            Meaning::Grpc | Meaning::Nothing(_) => {
+            Meaning::Grpc | Meaning::Document(_) | Meaning::Nothing(_) => {
                 self.call(admitted, log, address, request).await.map(Body::new)
             }
         })
@@ -125,19 +133,29 @@ impl Router {
         format!("{}-{:x}", self.prefix, self.next.fetch_add(1, Relaxed)).into()
     }
 
-    /// Everything that stands before the handler. Returns who may pass.
-    fn admit<B>(
+    /// Everything that stands before it matters what is asked. Returns who asks.
+    fn enter<B>(
         &self,
         door: &Door,
         address: &str,
         id: &Arc<str>,
         request: &Request<B>,
-        meaning: &Meaning,
-    ) -> Result<Admitted> {
+    ) -> Result<Option<Caller>> {
         self.parts.names.check(request)?;
         let caller = self.authenticate(door, id)?;
         let rate = self.parts.rates.check(door, address, caller.as_ref());
         rate.inspect_err(|_| self.parts.metrics.rate_limited())?;
+        Ok(caller)
+    }
+
+    /// Whether the caller may have what it asks for.
+    fn authorize<B>(
+        &self,
+        door: &Door,
+        caller: Option<Caller>,
+        request: &Request<B>,
+        meaning: &Meaning,
+    ) -> Result<Admitted> {
         let methods = &self.parts.methods;
         let is_seen = |path: &str| methods.get(path).filter(|it| it.public || !matches!(door, Door::Public));
         let nothing = || {

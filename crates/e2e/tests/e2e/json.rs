@@ -1,6 +1,9 @@
 //! One definition, every door: Connect's unary JSON and REST answer as gRPC does, and say as much when they refuse.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    process::Command,
+};
 
 use airunner_core::{PrincipalType, Role};
 use airunner_e2e::{RawClient, TestServer};
@@ -16,6 +19,7 @@ use tonic::Code;
 use crate::{
     calls::*,
     matrix::{Row, TABLE, holds},
+    tls::tool,
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -295,6 +299,47 @@ async fn other_verbs_types_and_sizes_are_refused_as_http_has_it() {
         assert_eq!(head.headers()[name], value);
     }
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anyone_may_read_how_the_server_is_and_what_it_offers() {
+    let server = TestServer::start().await;
+    for client in [admin(&server).await, server.connect_public().await] {
+        assert_eq!(said(&client, "GET", "/v1/health", "").await.body, json!({"status": "ok"}));
+        let described = said(&client, "GET", "/openapi.json", "").await.body;
+        assert_eq!(described["openapi"], "3.1.0");
+        for binding in bindings() {
+            let verb = binding.verb.to_lowercase();
+            let paths = described["paths"].as_object().unwrap();
+            let is_there = paths.iter().any(|(path, operations)| {
+                let path: String = path
+                    .split('{')
+                    .enumerate()
+                    .map(|(n, part)| match n {
+                        0 => part.to_owned(),
+                        _ => format!("nobody{}", part.split_once('}').unwrap().1),
+                    })
+                    .collect();
+                path == binding.path && operations.get(&verb).is_some()
+            });
+            assert!(is_there, "{} {}", binding.verb, binding.path);
+        }
+        let refused = client.http("POST", "/openapi.json", &[JSON], b"{}").await.unwrap();
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["allow"]),
+            (405, &"GET, HEAD".parse().unwrap())
+        );
+        let head = client.http("HEAD", "/openapi.json", &[], b"").await.unwrap();
+        assert_eq!((head.status().as_u16(), head.body().len()), (200, 0));
+    }
+    server.stop().await;
+}
+
+#[test]
+fn the_description_is_valid_to_a_validator_that_others_wrote() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    let checked = Command::new(tool("openapi-spec-validator")).arg(document).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,7 +64,7 @@ impl Other {
 
     /// What grpcurl prints; it must succeed.
     async fn grpcurl(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(grpcurl());
+        let mut command = Command::new(tool("grpcurl"));
         command.args(["-cacert", "root.pem", "-cert", "chain.pem", "-key", "key.pem", "-max-time", "10"]);
         command.args(arguments);
         let output = self.run(command, b"").await;
@@ -102,18 +102,15 @@ impl Other {
     }
 }
 
-/// Where grpcurl is: named, on the path, or where `make test-tools` puts it.
-fn grpcurl() -> PathBuf {
-    if let Some(named) = std::env::var_os("AIRUNNER_GRPCURL") {
-        return named.into();
-    }
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/grpcurl");
+/// Where a tool of the tests is: in the folder that is named, on the path, or where `make test-tools` puts it.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let named = std::env::var_os("AIRUNNER_TEST_TOOLS").map(PathBuf::from);
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let known = std::env::split_paths(&path).map(|folder| folder.join("grpcurl")).chain([made]);
-    let mut known = known.filter(|path| path.is_file());
-    known
-        .next()
-        .unwrap_or_else(|| panic!("these tests need grpcurl: run `make test-tools`, or set AIRUNNER_GRPCURL"))
+    let folders = named.into_iter().chain(std::env::split_paths(&path)).chain([made]);
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("these tests need {name}: run `make test-tools`, or name its folder in AIRUNNER_TEST_TOOLS")
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,8 +7,10 @@ mod encoding;
 mod fault;
 mod frames;
 mod message;
+mod openapi;
 mod reply;
 mod route;
+mod schema;
 mod stream;
 mod template;
 
@@ -25,6 +27,7 @@ pub(crate) use encoding::{Codec, accepts};
 pub use fault::Fault;
 pub(crate) use frames::{Frames, Next};
 pub(crate) use message::query;
+pub use openapi::About;
 pub use reply::{Reply, tell};
 pub(crate) use reply::{failure, mark, sent, told};
 
@@ -42,6 +45,7 @@ pub struct Transcoder {
     rpcs: HashMap<String, Arc<Rpc>>,
     routes: Routes,
     status_of: StatusOf,
+    pool: DescriptorPool,
 }
 
 /// What is to be known of an RPC.
@@ -96,7 +100,7 @@ impl Transcoder {
                 rpcs.insert(rpc.path.clone(), rpc);
             }
         }
-        Ok(Self { rpcs, routes, status_of })
+        Ok(Self { rpcs, routes, status_of, pool })
     }
 
     /// The call that a request means, which is not gRPC's.

@@ -10,7 +10,9 @@ use super::{Rpc, message::field_at, template::Template};
 /// One binding of an RPC.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
-    verb: Verb,
+    pub(super) verb: Verb,
+    /// The template as it is written.
+    pub(super) path: String,
     template: Template,
     /// The field that the body is, `*` for the whole message, or nothing for no body.
     pub(super) body: String,
@@ -56,6 +58,11 @@ impl Routes {
         Ok(())
     }
 
+    /// Every binding with its RPC.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Rule, &Rpc)> {
+        self.0.iter().map(|(rule, rpc)| (rule, &**rpc))
+    }
+
     /// HEAD is GET without its body.
     pub(super) fn find(&self, verb: &Verb, path: &str) -> Found {
         let asked = if verb == Verb::HEAD { &Verb::GET } else { verb };
@@ -85,6 +92,11 @@ impl Routes {
 }
 
 impl Rule {
+    /// The fields that the path gives.
+    pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
+        self.template.fields()
+    }
+
     /// The bindings that a method declares.
     pub(super) fn of(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Vec<Self>, String> {
         let options = method.options();
@@ -127,6 +139,6 @@ impl Rule {
         if !response_body.is_empty() {
             field_at(&method.output(), &response_body)?;
         }
-        Ok(Self { verb, template, body, response_body })
+        Ok(Self { verb, path, template, body, response_body })
     }
 }

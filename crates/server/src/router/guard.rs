@@ -150,7 +150,8 @@ impl Guarded {
         response.map(|body| Self { body: Body::new(body), watch, log: Some(log) })
     }
 
-    pub(super) fn refusal(mut log: RequestLog, response: Response<Body>) -> Response<Self> {
+    /// An answer that comes from no handler.
+    pub(super) fn without_call(mut log: RequestLog, response: Response<Body>) -> Response<Self> {
         log.outcome = response.status().as_u16().to_string();
         log.note_headers(response.headers());
         response.map(|body| Self { body, watch: None, log: Some(log) })

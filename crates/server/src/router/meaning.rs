@@ -4,7 +4,10 @@ use airunner_core::{Error, Label, Result};
 use http::{HeaderValue, Method as Verb, Request, Response, header};
 use tonic::body::Body;
 
-use super::guard::{Guarded, RequestLog};
+use super::{
+    document::Document,
+    guard::{Guarded, RequestLog},
+};
 use crate::{
     error::{http_status, status},
     job_rest::JobCall,
@@ -19,6 +22,8 @@ pub(super) enum Meaning {
     Call(Call),
     /// A call over one of the paths of jobs.
     Job(JobCall),
+    /// No call, but what anyone may read.
+    Document(Document),
     /// Nothing that is served here.
     Nothing(Unresolved),
 }
@@ -29,18 +34,17 @@ impl Meaning {
             return Self::Grpc;
         }
         let (verb, uri, headers) = (request.method(), request.uri(), request.headers());
-        let found = match JobCall::resolve(verb, uri, headers) {
-            Some(job) => job.map(Self::Job),
-            None => json.resolve(verb, uri, headers).map(Self::Call),
-        };
-        found.unwrap_or_else(Self::Nothing)
+        let document = Document::of(request).map(|found| found.map(Self::Document));
+        let job = || JobCall::resolve(verb, uri, headers).map(|found| found.map(Self::Job));
+        let call = || json.resolve(verb, uri, headers).map(Self::Call);
+        document.or_else(job).unwrap_or_else(call).unwrap_or_else(Self::Nothing)
     }
 
     /// The RPC's path.
     pub(super) fn path<'a, B>(&'a self, request: &'a Request<B>) -> Result<&'a str> {
         match self {
             Self::Grpc if request.method() != Verb::POST => Err(error(&Fault::Verb(vec![Verb::POST]))),
-            Self::Grpc => Ok(request.uri().path()),
+            Self::Grpc | Self::Document(_) => Ok(request.uri().path()),
             Self::Call(call) => Ok(call.path()),
             Self::Job(call) => Ok(call.path()),
             Self::Nothing(unresolved) => Err(error(&unresolved.fault)),
@@ -50,7 +54,9 @@ impl Meaning {
     /// Whether nothing of it is known to the outside, where only these RPCs are: then it must look like a path that is
     /// not there.
     pub(super) fn is_hidden(&self, is_public: impl Fn(&str) -> bool) -> bool {
-        matches!(self, Self::Nothing(unresolved) if !unresolved.there.iter().any(|path| is_public(path)))
+        let Self::Nothing(Unresolved { fault, there, .. }) = self else { return false };
+        // Documents are everyone's: their paths stand for no RPC.
+        !there.iter().any(|path| is_public(path)) && (!there.is_empty() || !matches!(fault, Fault::Verb(_)))
     }
 
     /// In which JSON a failure is told; by trailers where there is none.
@@ -59,6 +65,7 @@ impl Meaning {
             Self::Grpc => None,
             Self::Call(call) => Some(call.telling()),
             Self::Job(call) => Some(call.telling()),
+            Self::Document(_) => Some(Telling::Rest),
             Self::Nothing(unresolved) => Some(unresolved.telling),
         }
     }
@@ -68,7 +75,7 @@ impl Meaning {
         match self {
             Self::Grpc => &[Verb::POST],
             Self::Nothing(Unresolved { fault: Fault::Verb(allowed), .. }) => allowed,
-            Self::Nothing(_) | Self::Call(_) | Self::Job(_) => &[],
+            Self::Nothing(_) | Self::Call(_) | Self::Job(_) | Self::Document(_) => &[],
         }
     }
 }
@@ -102,7 +109,7 @@ pub(super) fn refuse(log: RequestLog, meaning: &Meaning, error: &Error) -> Respo
     let status = status(error, &log.id);
     let telling = match meaning.telling() {
         _ if error.label() == Label::CrossSite => Telling::Rest,
-        None => return Guarded::refusal(log, status.into_http()).map(Body::new),
+        None => return Guarded::without_call(log, status.into_http()).map(Body::new),
         Some(telling) => telling,
     };
     let mut response = tell(&status, telling, http_status);
@@ -111,5 +118,5 @@ pub(super) fn refuse(log: RequestLog, meaning: &Meaning, error: &Error) -> Respo
     {
         response.headers_mut().insert(header::ALLOW, allowed);
     }
-    Guarded::refusal(log, response).map(Body::new)
+    Guarded::without_call(log, response).map(Body::new)
 }

@@ -1,0 +1,91 @@
+//! The OpenAPI document of this server: what the descriptors say, and the paths whose bodies are fixed.
+
+use airunner_core::{Error, Result};
+use airunner_proto::DESCRIPTOR_SET;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    error::http_status,
+    job_rest,
+    json::{About, Transcoder},
+};
+
+/// What any call may end with.
+const FAILURES: &[(u16, &str)] = &[
+    (400, "The request is not what the path takes; the error names the field."),
+    (401, "Nobody that this environment knows made the call, or it no longer counts."),
+    (403, "The caller lacks the permission that the error names, or may not act on this thing."),
+    (404, "There is no such thing."),
+    (405, "The path takes other methods: see Allow."),
+    (409, "It exists already, or the state of things forbids it."),
+    (413, "More bytes than are taken at a time."),
+    (415, "The body's type or encoding is not served."),
+    (429, "Too much in too short a time: see Retry-After."),
+    (500, "Our fault; the server's log has it under the request id."),
+    (503, "A part is down, full or behind: try again, or another server."),
+    (504, "The time that the caller gave the call is over."),
+];
+
+const DESCRIPTION: &str = "\
+The airunner API over JSON. Every call is made with a client certificate of the environment, but for those that are \
+public. Names are those of canonical proto3 JSON; the spelling of the proto files is taken too. Every failure has a \
+label, which docs/errors.md lists.";
+
+/// The document.
+///
+/// # Errors
+/// `internal` for bindings that contradict each other.
+pub fn document() -> Result<Value> {
+    let about = About {
+        title: "airunner",
+        version: env!("CARGO_PKG_VERSION"),
+        description: DESCRIPTION,
+        permission: "airunner.authz.v1.permission",
+        failures: FAILURES,
+    };
+    let transcoder = Transcoder::new(DESCRIPTOR_SET, http_status).map_err(Error::internal)?;
+    let mut paths = job_rest::paths(FAILURES);
+    paths.extend(documents());
+    Ok(transcoder.openapi(&about, paths))
+}
+
+/// The paths that are no call.
+fn documents() -> Map<String, Value> {
+    let read = |id: &str, description: &str, schema: Value| {
+        json!({ "get": {
+            "operationId": id,
+            "description": description,
+            "security": [],
+            "responses": { "200": {
+                "description": "It is there.",
+                "content": { "application/json": { "schema": schema } },
+            } },
+        } })
+    };
+    let health = json!({ "type": "object", "properties": { "status": { "type": "string" } } });
+    let itself = json!({ "type": "object" });
+    Map::from_iter([
+        ("/v1/health".to_owned(), read("GetHealth", "Whether the server answers.", health)),
+        ("/openapi.json".to_owned(), read("GetOpenApi", "This document.", itself)),
+    ])
+}
+
+/// The document as it is sent and kept: indented, with a line's end.
+///
+/// # Errors
+/// As [`document`].
+pub fn text() -> Result<String> {
+    Ok(serde_json::to_string_pretty(&document()?).map_err(Error::internal)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_document_in_docs_is_that_of_this_code() {
+        let committed = include_str!("../../../docs/openapi.json");
+        assert!(
+            committed == super::text().unwrap(),
+            "the API has changed: run `make docs-generate` and commit the result"
+        );
+    }
+}
