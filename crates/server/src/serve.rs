@@ -156,7 +156,7 @@ impl Server {
             methods,
             routes,
             json: Transcoder::new(DESCRIPTOR_SET, http_status).map_err(Error::internal)?,
-            openapi: openapi::text()?.into(),
+            openapi: openapi::COMMITTED.into(),
             names: names.clone(),
             rates: rates.clone(),
             metrics: metrics.clone(),

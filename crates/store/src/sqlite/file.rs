@@ -22,6 +22,8 @@ const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
 const BUSY: Duration = Duration::from_secs(5);
 /// Pages of log after which they are taken into the file, 16 MiB: a page that many groups wrote is taken over once.
 const CHECKPOINT_PAGES: i64 = 4_096;
+/// The writer's page cache in KiB, as SQLite writes that: the inner pages of every index of some millions of certificates.
+const WRITER_CACHE: i64 = -32_000;
 /// Statements that a connection keeps prepared: more than there are.
 const STATEMENTS: usize = 128;
 
@@ -110,7 +112,7 @@ fn check_ours(path: &Path, connection: &Connection) -> Result<()> {
 }
 
 fn set_up(path: &Path, connection: &mut Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", -8_000)?;
+    connection.pragma_update(None, "cache_size", WRITER_CACHE)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let mut tries = 3;
