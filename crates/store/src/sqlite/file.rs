@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Pages of log after which they are taken into the file, 16 MiB: a page that many groups wrote is taken over once.
 const CHECKPOINT_PAGES: i64 = 4_096;
 /// The writer's page cache in KiB, as SQLite writes that: the inner pages of every index of some millions of certificates.
-const WRITER_CACHE: i64 = -32_000;
+const WRITER_CACHE: i64 = -16_000;
 /// Statements that a connection keeps prepared: more than there are.
 const STATEMENTS: usize = 128;
 
