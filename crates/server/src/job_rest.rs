@@ -39,9 +39,6 @@ const OUTPUT: &str = "/airunner.job.v1.JobEventsService/GetJobOutput";
 /// Bytes of output that one JSON document holds.
 const DOCUMENT: usize = 16 * 1024 * 1024;
 
-/// A job's states, in the words of these paths.
-const STATES: [&str; 6] = ["scheduled", "running", "completed", "failed", "cancelled", "timed_out"];
-
 /// A request to one of the paths.
 #[derive(Debug)]
 pub struct JobCall {
@@ -166,67 +163,22 @@ fn output(job_id: String, uri: &Uri) -> Result<GetJobOutputRequest, Fault> {
     Ok(request)
 }
 
-/// What an OpenAPI document says of the paths.
-pub(crate) fn paths(failures: &[(u16, &str)]) -> Map<String, Value> {
-    let operation = |act: Act, id: &str, description: &str, answer: Value| {
-        let mut responses =
-            Map::from_iter([(if act == Act::Start { "201" } else { "200" }.to_owned(), answer)]);
+/// What an OpenAPI document says of the paths, each of which may also end with one of `failures`.
+///
+/// # Errors
+/// `internal` where what is written beside this file is no JSON object.
+pub(crate) fn paths(failures: &[(u16, &str)]) -> airunner_core::Result<Map<String, Value>> {
+    let written = include_str!("job_rest/openapi.json");
+    let mut paths: Map<String, Value> =
+        serde_json::from_str(written).map_err(airunner_core::Error::internal)?;
+    let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    for operation in operations {
         for (status, _) in failures {
             let name = status.to_string();
-            responses.insert(name.clone(), json!({ "$ref": format!("#/components/responses/{name}") }));
+            operation["responses"][&name] = json!({ "$ref": format!("#/components/responses/{name}") });
         }
-        let job = json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } });
-        let parameters = if act == Act::Start { json!([]) } else { json!([job]) };
-        json!({
-            "operationId": id, "tags": ["JobService"], "description": description,
-            "parameters": parameters, "responses": responses,
-        })
-    };
-    let document = |properties: Value| {
-        let schema = json!({ "type": "object", "properties": properties, "required": properties.as_object().map(|p| p.keys().cloned().collect::<Vec<_>>()) });
-        json!({ "description": "It was done.", "content": { "application/json": { "schema": schema } } })
-    };
-    let text = json!({ "type": "string" });
-    let state = json!({ "type": "string", "enum": STATES });
-    let packed = json!({ "type": "string", "contentEncoding": "base64" });
-    let mut start = operation(
-        Act::Start,
-        "StartCommand",
-        "Starts a command and waits until it runs.",
-        document(json!({ "job_id": text })),
-    );
-    start["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": {
-        "type": "object", "required": ["cmd"], "additionalProperties": false,
-        "properties": { "cmd": { "type": "string", "minLength": 1 }, "args": { "type": "array", "items": text } },
-        "examples": [{ "cmd": "echo", "args": ["Hello World"] }],
-    } } } });
-    let stop =
-        operation(Act::Stop, "StopJob", "Stops a job.", document(json!({ "job_id": text, "status": state })));
-    let number = json!({ "type": ["integer", "null"] });
-    let status = operation(
-        Act::Status,
-        "GetStatus",
-        "How a job is. The exit code is 128 and the signal's number for a process that a signal ended.",
-        document(json!({ "job_id": text, "status": state, "process_id": number, "exit_code": number })),
-    );
-    let mut both = document(json!({ "stdout": packed, "stderr": packed }));
-    both["content"]["application/octet-stream"] = json!({ "schema": { "type": "string" } });
-    let mut output = operation(
-        Act::Output { as_document: false },
-        "GetOutput",
-        "What a job has printed, in order of arrival: its bytes, or a document of both streams where Accept asks for JSON.",
-        both,
-    );
-    if let Some(parameters) = output["parameters"].as_array_mut() {
-        parameters.push(json!({ "name": "stream", "in": "query", "schema": { "type": "string", "enum": ["stdout", "stderr"] } }));
-        parameters.push(json!({ "name": "follow", "in": "query", "schema": { "type": "boolean" } }));
     }
-    Map::from_iter([
-        ("/jobs/start".to_owned(), json!({ "post": start })),
-        ("/jobs/stop/{id}".to_owned(), json!({ "post": stop })),
-        ("/jobs/status/{id}".to_owned(), json!({ "get": status })),
-        ("/jobs/output/{id}".to_owned(), json!({ "get": output })),
-    ])
+    Ok(paths)
 }
 
 impl Translate for JobCall {

@@ -47,7 +47,7 @@ pub fn document() -> Result<Value> {
         failures: FAILURES,
     };
     let transcoder = Transcoder::new(DESCRIPTOR_SET, http_status).map_err(Error::internal)?;
-    let mut paths = job_rest::paths(FAILURES);
+    let mut paths = job_rest::paths(FAILURES)?;
     paths.extend(documents());
     Ok(transcoder.openapi(&about, paths))
 }
