@@ -27,7 +27,7 @@ use tonic::{Code, Status, body::Body};
 use crate::{
     error::http_status,
     json::{
-        Codec, Fault, Frames, Next, Telling, Transcode, Translate, Unresolved, accepts, failure,
+        Codec, Fault, Frames, Next, Telling, Transcode, Translate, Unresolved, accepts, broken, failure,
         grpc_request, mark, query, read_body, sent, tell,
     },
 };
@@ -96,7 +96,7 @@ impl JobCall {
             Some(Err(Unresolved { fault, telling: Telling::Rest, there: vec![act.rpc().to_owned()] }))
         };
         if !act.takes(verb) {
-            return refused(Fault::verb(act.verbs()));
+            return refused(Fault::Verb(act.verbs()));
         }
         if act == Act::Start
             && let Err(fault) = json_alone(headers)
@@ -201,14 +201,13 @@ impl Translate for JobCall {
         let content = read_body(&parts.headers, body, limit).await?;
         let message = self.message(&parts.uri, &content)?;
         let call = grpc_request(self.act.rpc(), &message, &parts.headers)?;
-        Ok((call, JobReply { act: self.act, is_head: parts.method == Verb::HEAD }))
+        Ok((call, JobReply { act: self.act }))
     }
 }
 
 /// How the answer is sent.
 pub struct JobReply {
     act: Act,
-    is_head: bool,
 }
 
 impl Transcode for JobReply {
@@ -222,8 +221,7 @@ impl Transcode for JobReply {
             Some(status) => Err(status),
             None => self.answer(Frames::new(body)).await,
         };
-        let response = answered.unwrap_or_else(|status| tell(&status, Telling::Rest, http_status));
-        if self.is_head { response.map(|_| Body::empty()) } else { response }
+        answered.unwrap_or_else(|status| tell(&status, Telling::Rest, http_status))
     }
 }
 
@@ -278,7 +276,7 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    poll_fn(|cx| frames.poll_next(cx)).await.map_err(|error| Status::internal(error.to_string()))
+    poll_fn(|cx| frames.poll_next(cx)).await.map_err(broken)
 }
 
 /// The message of an RPC that answers with one.
@@ -289,8 +287,8 @@ where
     M: Message + Default,
 {
     match next(frames).await? {
-        Next::Message(message) => M::decode(message).map_err(|error| Status::internal(error.to_string())),
-        Next::End(status) if status.code() == Code::Ok => Err(Status::internal("the answer has no message")),
+        Next::Message(message) => M::decode(message).map_err(broken),
+        Next::End(status) if status.code() == Code::Ok => Err(broken("the answer has no message")),
         Next::End(status) => Err(status),
     }
 }
@@ -305,8 +303,7 @@ where
     loop {
         match next(&mut frames).await? {
             Next::Message(message) => {
-                let chunk = GetJobOutputResponse::decode(message)
-                    .map_err(|error| Status::internal(error.to_string()))?;
+                let chunk = GetJobOutputResponse::decode(message).map_err(broken)?;
                 let of = if chunk.stream() == OutputStream::Stderr { &mut stderr } else { &mut stdout };
                 of.extend_from_slice(&chunk.data);
                 if stdout.len() + stderr.len() > DOCUMENT {

@@ -23,7 +23,7 @@ use airunner_app::{
 };
 use airunner_core::{BoxError, Error, Label, Result};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method as Verb, Request, Response};
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
@@ -33,10 +33,11 @@ pub use rate::{RateLimits, Rates};
 
 use crate::{
     error::status,
-    json::{Transcode as _, Transcoder, Translate, Unresolved},
+    json::{Transcode as _, Transcoder, Translate},
     method::{Method, Methods},
     metrics::Metrics,
 };
+use document::Document;
 use guard::{Guarded, RequestLog};
 use meaning::{Meaning, refuse};
 
@@ -109,24 +110,39 @@ impl Router {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let log = RequestLog::begin(&self.parts, self.request_id(), address, &request);
+        let is_head = request.method() == Verb::HEAD;
+        let response = self.answer(door, address, request).await;
+        // The answer to HEAD has the head of that to GET and no body (RFC 9110 section 9.3.2), a refusal too.
+        Ok(if is_head { response.map(|_| Body::empty()) } else { response })
+    }
+
+    async fn answer<B>(&self, door: &Door, address: &str, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut log = RequestLog::begin(&self.parts, self.request_id(), address, &request);
         let meaning = Meaning::of(&self.parts.json, &request);
         let entered = self.enter(door, address, &log.id, &request);
-        if let (Meaning::Document(document), Ok(_)) = (&meaning, &entered) {
-            let answer = document.answer(&self.parts.openapi, request.method());
-            return Ok(Guarded::without_call(log, answer).map(Body::new));
+        if let (Meaning::Document(document), Ok(_)) = (&meaning, &entered)
+            && Document::is_read_by(request.method())
+        {
+            return Guarded::without_call(log, document.answer(&self.parts.openapi)).map(Body::new);
         }
         let admitted = match entered.and_then(|caller| self.authorize(door, caller, &request, &meaning)) {
             Ok(admitted) => admitted,
-            Err(error) => return Ok(refuse(log, &meaning, &error)),
+            Err(error) => return refuse(log, meaning.telling(), meaning.allowed(), &error),
         };
-        Ok(match meaning {
+        if let Ok(rpc) = meaning.path(&request) {
+            log.admitted(rpc, admitted.caller.as_ref());
+        }
+        match meaning {
             Meaning::Call(call) => self.transcode(admitted, log, address, call, request).await,
             Meaning::Job(call) => self.transcode(admitted, log, address, call, request).await,
             Meaning::Grpc | Meaning::Document(_) | Meaning::Nothing(_) => {
                 self.call(admitted, log, address, request).await.map(Body::new)
             }
-        })
+        }
     }
 
     fn request_id(&self) -> Arc<str> {
@@ -207,17 +223,14 @@ impl Router {
         let telling = call.telling();
         match call.translate(request, MAX_MESSAGE).await {
             Ok((request, reply)) => reply.transcode(self.call(admitted, log, address, request).await).await,
-            Err(fault) => {
-                let error = meaning::error(&fault);
-                refuse(log, &Meaning::Nothing(Unresolved { fault, telling, there: Vec::new() }), &error)
-            }
+            Err(fault) => refuse(log, Some(telling), &[], &meaning::error(&fault)),
         }
     }
 
     async fn call<B>(
         &self,
         admitted: Admitted,
-        mut log: RequestLog,
+        log: RequestLog,
         address: &str,
         mut request: Request<B>,
     ) -> Response<Guarded>
@@ -226,7 +239,6 @@ impl Router {
         B::Error: Into<BoxError>,
     {
         let Admitted { method, caller } = admitted;
-        log.admitted(request.uri().path(), caller.as_ref());
         let standing = caller.as_ref().and_then(|caller| caller.standing().cloned());
         let context = RequestContext { request_id: log.id.clone(), address: address.to_owned(), caller };
         let deadline = deadline::of(request.headers());

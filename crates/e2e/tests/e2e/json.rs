@@ -295,6 +295,10 @@ async fn other_verbs_types_and_sizes_are_refused_as_http_has_it() {
     assert_eq!(sent("POST", "/v1/principals", &[JSON], deep.as_bytes()).await.status(), 400);
     let head = sent("HEAD", "/v1/whoami", &[], b"").await;
     assert_eq!((head.status().as_u16(), head.body().len()), (200, 0));
+    for path in ["/v1/nothing", "/v1/principals/nobody", "/jobs/status/nonsense"] {
+        let refused = sent("HEAD", path, &[], b"").await;
+        assert!(refused.status().is_client_error() && refused.body().is_empty(), "{path}: {refused:?}");
+    }
     for (name, value) in [("cache-control", "no-store"), ("x-content-type-options", "nosniff")] {
         assert_eq!(head.headers()[name], value);
     }

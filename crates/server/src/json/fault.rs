@@ -24,10 +24,6 @@ impl Fault {
         Self::Nothing(format!("there is nothing at {path} on this listener"))
     }
 
-    pub(crate) fn verb(allowed: Vec<Verb>) -> Self {
-        Self::Verb(allowed)
-    }
-
     pub(crate) fn media(message: &str) -> Self {
         Self::Media(message.to_owned())
     }

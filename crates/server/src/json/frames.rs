@@ -10,8 +10,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use tonic::Status;
 
+use super::reply::broken;
+
 /// The length of a message's head: a flag and four bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).
-const HEAD: usize = 5;
+pub(super) const HEAD: usize = 5;
 
 /// The messages of a body, and then its status.
 pub(crate) struct Frames<B> {
@@ -48,7 +50,7 @@ where
                 Ok(data) => self.join(data),
                 Err(frame) => {
                     let status = frame.into_trailers().ok().as_ref().and_then(Status::from_header_map);
-                    let status = status.unwrap_or_else(|| Status::internal("the stream has no status"));
+                    let status = status.unwrap_or_else(|| broken("the stream has no status"));
                     return Poll::Ready(Ok(Next::End(status)));
                 }
             }

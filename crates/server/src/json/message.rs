@@ -13,7 +13,7 @@ use super::{Fault, route::Rule};
 /// What a binding takes from beside the body.
 pub(super) struct Parts<'a> {
     pub(super) rule: &'a Rule,
-    pub(super) variables: Vec<(String, String)>,
+    pub(super) variables: &'a [(String, String)],
     pub(super) query: Vec<(String, String)>,
 }
 
@@ -100,7 +100,7 @@ impl Parts<'_> {
             }
             put(&mut whole, path, &field, text, "the query")?;
         }
-        for (path, text) in &self.variables {
+        for (path, text) in self.variables {
             let field = field_at(descriptor, path).map_err(Fault::content)?;
             put(&mut whole, path, &field, text, "the path")?;
         }

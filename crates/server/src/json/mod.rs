@@ -29,7 +29,7 @@ pub(crate) use frames::{Frames, Next};
 pub(crate) use message::query;
 pub use openapi::About;
 pub use reply::{Reply, tell};
-pub(crate) use reply::{failure, mark, sent, told};
+pub(crate) use reply::{broken, failure, mark, sent, told};
 
 use reply::Shape;
 use route::{Found, Routes, Rule};
@@ -78,7 +78,7 @@ enum Form {
     /// `POST /package.Service/Method`.
     Connect,
     /// A binding, with what its template took from the path.
-    Rest { rule: Rule, variables: Vec<(String, String)> },
+    Rest { rule: Arc<Rule>, variables: Vec<(String, String)> },
 }
 
 impl Transcoder {
@@ -123,7 +123,7 @@ impl Transcoder {
                 }
                 Err(fault) => Err(ours(fault, vec![rpc.path.clone()])),
             },
-            Found::OtherVerb { allowed, there } => Err(ours(Fault::verb(allowed), there)),
+            Found::OtherVerb { allowed, there } => Err(ours(Fault::Verb(allowed), there)),
             Found::Garbled { field, there } => {
                 Err(ours(Fault::field(&field, "its percent encoding is not of UTF-8"), there))
             }
@@ -216,7 +216,7 @@ pub enum Telling {
 
 fn connect(rpc: &Arc<Rpc>, verb: &Verb, headers: &HeaderMap, status_of: StatusOf) -> Result<Call, Fault> {
     if verb != Verb::POST {
-        return Err(Fault::verb(vec![Verb::POST]));
+        return Err(Fault::Verb(vec![Verb::POST]));
     }
     let codec = Codec::of(headers)?;
     if rpc.takes_stream {
@@ -264,7 +264,7 @@ impl Call {
             Form::Connect => return message::from_json(input, content).map(Into::into),
             Form::Rest { rule, variables } => message::Parts {
                 rule,
-                variables: variables.clone(),
+                variables,
                 query: message::query(parts.uri.query().unwrap_or_default())?,
             },
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use airunner_core::BoxError;
 use bytes::Bytes;
 use data_encoding::BASE64_NOPAD;
-use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full};
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
@@ -16,6 +16,7 @@ use tonic_types::StatusExt as _;
 use super::{
     Call, Fault, Form, Rpc, StatusOf, Telling, Transcode, Translate as _, body,
     encoding::{Codec, accepts},
+    frames::HEAD,
     message,
     stream::{Lines, Writing},
 };
@@ -25,7 +26,6 @@ use super::{
 pub(super) struct Shape {
     telling: Telling,
     codec: Codec,
-    is_head: bool,
     packs: bool,
     writing: Writing,
     /// The field that is sent instead of the whole message.
@@ -48,7 +48,6 @@ impl Shape {
         Ok(Self {
             telling: call.telling(),
             codec: call.codec,
-            is_head: parts.method == Verb::HEAD,
             packs: accepts(headers, header::ACCEPT_ENCODING, "gzip"),
             writing: if sse { Writing::Events } else { Writing::Lines },
             field,
@@ -83,19 +82,16 @@ impl Transcode for Reply {
             return self.stream(body);
         }
         let Ok(collected) = body.collect().await else {
-            return self.fail(&Status::internal("the answer broke off"));
+            return self.fail(&broken("the answer broke off"));
         };
         if let Some(status) = collected.trailers().and_then(failure) {
             return self.fail(&status);
         }
         let framed = collected.to_bytes();
-        match framed
-            .get(5..)
-            .ok_or_else(|| "the answer has no message".to_owned())
-            .and_then(|m| self.write(m))
-        {
+        let message = framed.get(HEAD..).ok_or_else(|| "the answer has no message".to_owned());
+        match message.and_then(|message| self.write(message)) {
             Ok(content) => self.answer(content),
-            Err(error) => self.fail(&Status::internal(error)),
+            Err(error) => self.fail(&broken(error)),
         }
     }
 }
@@ -126,7 +122,7 @@ impl Reply {
         if is_packed {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        if self.shape.is_head { response.map(|_| Body::empty()) } else { response }
+        response
     }
 
     fn stream<B>(self, body: B) -> Response<Body>
@@ -137,16 +133,20 @@ impl Reply {
         let content_type = self.shape.writing.content_type();
         let id = self.rpc.resume.as_ref().map(|resume| resume.id.clone()).unwrap_or_default();
         let lines = Lines::new(body, self.rpc.output.clone(), self.shape.writing, id);
-        let body = if self.shape.is_head { Body::empty() } else { Body::new(lines) };
-        let mut response = Response::new(body);
+        let mut response = Response::new(Body::new(lines));
         mark(response.headers_mut(), content_type);
         response
     }
 
     fn fail(&self, status: &Status) -> Response<Body> {
-        let response = tell(status, self.shape.telling, self.status_of);
-        if self.shape.is_head { response.map(|_| Body::empty()) } else { response }
+        tell(status, self.shape.telling, self.status_of)
     }
+}
+
+/// An answer that can't be put into the client's form: our fault, which the log has and the client need not.
+pub(crate) fn broken(cause: impl std::fmt::Display) -> Status {
+    tracing::error!(%cause, "an answer could not be transcoded");
+    Status::internal("internal error; the server's log has the cause")
 }
 
 /// The failure that headers or trailers tell of.
@@ -187,11 +187,11 @@ pub(super) fn error(status: &Status) -> Value {
     let details = status.get_error_details();
     let info = details.error_info();
     let mut error = json!({
-        "label": info.map_or("unknown", |info| info.reason.as_str()),
+        "label": info.map_or("internal", |info| info.reason.as_str()),
         "message": status.message(),
     });
     for name in ["field", "request_id"] {
-        if let Some(value) = info.and_then(|info| info.metadata.get(name)) {
+        if let Some(value) = info.and_then(|info| info.metadata.get(name)).filter(|value| !value.is_empty()) {
             error[name] = value.as_str().into();
         }
     }
@@ -264,9 +264,14 @@ const fn connect_status(code: Code) -> StatusCode {
 }
 
 /// An answer with this content.
-pub(crate) fn sent(code: StatusCode, content_type: &'static str, content: Vec<u8>) -> Response<Body> {
+pub(crate) fn sent(
+    code: StatusCode,
+    content_type: &'static str,
+    content: impl Into<Bytes>,
+) -> Response<Body> {
+    let content = content.into();
     let length = content.len();
-    let mut response = Response::new(Body::new(Full::new(Bytes::from(content))));
+    let mut response = Response::new(Body::new(Full::new(content)));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     mark(headers, content_type);

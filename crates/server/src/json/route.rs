@@ -22,13 +22,13 @@ pub(super) struct Rule {
 
 /// Bindings, those that say more about the path before those that say less.
 #[derive(Debug, Default)]
-pub(super) struct Routes(Vec<(Rule, Arc<Rpc>)>);
+pub(super) struct Routes(Vec<(Arc<Rule>, Arc<Rpc>)>);
 
 /// What there is for a request.
 pub(super) enum Found {
     Route {
         rpc: Arc<Rpc>,
-        rule: Rule,
+        rule: Arc<Rule>,
         variables: Vec<(String, String)>,
     },
     /// The path is known with other verbs, for these RPCs.
@@ -53,14 +53,14 @@ impl Routes {
         {
             return Err(format!("{} and {} are bound to the same path", other.path, rpc.path));
         }
-        self.0.push((rule, rpc.clone()));
+        self.0.push((Arc::new(rule), rpc.clone()));
         self.0.sort_by_key(|(rule, _)| std::cmp::Reverse(rule.template.precision()));
         Ok(())
     }
 
     /// Every binding with its RPC.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Rule, &Rpc)> {
-        self.0.iter().map(|(rule, rpc)| (rule, &**rpc))
+        self.0.iter().map(|(rule, rpc)| (&**rule, &**rpc))
     }
 
     /// HEAD is GET without its body.

@@ -80,8 +80,8 @@ where
 
     fn write(&self, message: &[u8]) -> Result<Bytes, Status> {
         let read = DynamicMessage::decode(self.output.clone(), message);
-        let read = read.map_err(|error| Status::internal(error.to_string()))?;
-        let json = message::write(&read).map_err(Status::internal)?;
+        let read = read.map_err(reply::broken)?;
+        let json = message::write(&read).map_err(reply::broken)?;
         Ok(self.writing.message(&json, number(&read, &self.id)))
     }
 }

@@ -1,11 +1,10 @@
 //! What anyone may read who reaches a listener: that the server answers, and the description of its API.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{Method as Verb, Response, StatusCode};
 use tonic::body::Body;
 
-use crate::json::{Fault, Telling, Unresolved, mark};
+use crate::json::sent;
 
 /// A document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,33 +14,28 @@ pub(super) enum Document {
 }
 
 impl Document {
-    /// The document that a request asks for, if it asks for one.
-    pub(super) fn of<B>(request: &Request<B>) -> Option<Result<Self, Unresolved>> {
-        let document = match request.uri().path() {
-            "/v1/health" => Self::Health,
-            "/openapi.json" => Self::OpenApi,
-            _ => return None,
-        };
-        if matches!(*request.method(), Verb::GET | Verb::HEAD) {
-            return Some(Ok(document));
+    /// The verbs that a document takes.
+    pub(super) const VERBS: [Verb; 2] = [Verb::GET, Verb::HEAD];
+
+    /// The document at this path, if there is one.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        match path {
+            "/v1/health" => Some(Self::Health),
+            "/openapi.json" => Some(Self::OpenApi),
+            _ => None,
         }
-        let fault = Fault::Verb(vec![Verb::GET, Verb::HEAD]);
-        Some(Err(Unresolved { fault, telling: Telling::Rest, there: Vec::new() }))
+    }
+
+    pub(super) fn is_read_by(verb: &Verb) -> bool {
+        Self::VERBS.contains(verb)
     }
 
     /// It is sent.
-    pub(super) fn answer(self, openapi: &Bytes, verb: &Verb) -> Response<Body> {
+    pub(super) fn answer(self, openapi: &Bytes) -> Response<Body> {
         let content = match self {
             Self::Health => Bytes::from_static(br#"{"status":"ok"}"#),
             Self::OpenApi => openapi.clone(),
         };
-        let length = content.len();
-        let body = if verb == Verb::HEAD { Body::empty() } else { Body::new(Full::new(content)) };
-        let mut response = Response::new(body);
-        *response.status_mut() = StatusCode::OK;
-        let headers: &mut HeaderMap = response.headers_mut();
-        mark(headers, "application/json");
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        response
+        sent(StatusCode::OK, "application/json", content)
     }
 }

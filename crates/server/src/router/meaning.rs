@@ -34,17 +34,21 @@ impl Meaning {
             return Self::Grpc;
         }
         let (verb, uri, headers) = (request.method(), request.uri(), request.headers());
-        let document = Document::of(request).map(|found| found.map(Self::Document));
+        if let Some(document) = Document::at(uri.path()) {
+            return Self::Document(document);
+        }
         let job = || JobCall::resolve(verb, uri, headers).map(|found| found.map(Self::Job));
         let call = || json.resolve(verb, uri, headers).map(Self::Call);
-        document.or_else(job).unwrap_or_else(call).unwrap_or_else(Self::Nothing)
+        job().unwrap_or_else(call).unwrap_or_else(Self::Nothing)
     }
 
     /// The RPC's path.
     pub(super) fn path<'a, B>(&'a self, request: &'a Request<B>) -> Result<&'a str> {
         match self {
             Self::Grpc if request.method() != Verb::POST => Err(error(&Fault::Verb(vec![Verb::POST]))),
-            Self::Grpc | Self::Document(_) => Ok(request.uri().path()),
+            Self::Grpc => Ok(request.uri().path()),
+            // Whoever may read it has read it.
+            Self::Document(_) => Err(error(&Fault::Verb(Document::VERBS.to_vec()))),
             Self::Call(call) => Ok(call.path()),
             Self::Job(call) => Ok(call.path()),
             Self::Nothing(unresolved) => Err(error(&unresolved.fault)),
@@ -54,13 +58,11 @@ impl Meaning {
     /// Whether nothing of it is known to the outside, where only these RPCs are: then it must look like a path that is
     /// not there.
     pub(super) fn is_hidden(&self, is_public: impl Fn(&str) -> bool) -> bool {
-        let Self::Nothing(Unresolved { fault, there, .. }) = self else { return false };
-        // Documents are everyone's: their paths stand for no RPC.
-        !there.iter().any(|path| is_public(path)) && (!there.is_empty() || !matches!(fault, Fault::Verb(_)))
+        matches!(self, Self::Nothing(unresolved) if !unresolved.there.iter().any(|path| is_public(path)))
     }
 
     /// In which JSON a failure is told; by trailers where there is none.
-    fn telling(&self) -> Option<Telling> {
+    pub(super) fn telling(&self) -> Option<Telling> {
         match self {
             Self::Grpc => None,
             Self::Call(call) => Some(call.telling()),
@@ -71,11 +73,12 @@ impl Meaning {
     }
 
     /// The verbs that its path takes.
-    fn allowed(&self) -> &[Verb] {
+    pub(super) fn allowed(&self) -> &[Verb] {
         match self {
             Self::Grpc => &[Verb::POST],
             Self::Nothing(Unresolved { fault: Fault::Verb(allowed), .. }) => allowed,
-            Self::Nothing(_) | Self::Call(_) | Self::Job(_) | Self::Document(_) => &[],
+            Self::Document(_) => &Document::VERBS,
+            Self::Nothing(_) | Self::Call(_) | Self::Job(_) => &[],
         }
     }
 }
@@ -104,17 +107,23 @@ fn listed(verbs: &[Verb]) -> String {
     verbs.iter().map(Verb::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Answers a request that is refused. What a browser sent for another site is told in HTTP alone.
-pub(super) fn refuse(log: RequestLog, meaning: &Meaning, error: &Error) -> Response<Body> {
+/// Answers a request that is refused, at a path that takes these verbs: in this JSON, or by trailers. What a browser sent
+/// for another site is told in HTTP alone.
+pub(super) fn refuse(
+    log: RequestLog,
+    telling: Option<Telling>,
+    allowed: &[Verb],
+    error: &Error,
+) -> Response<Body> {
     let status = status(error, &log.id);
-    let telling = match meaning.telling() {
+    let telling = match telling {
         _ if error.label() == Label::CrossSite => Telling::Rest,
         None => return Guarded::without_call(log, status.into_http()).map(Body::new),
         Some(telling) => telling,
     };
     let mut response = tell(&status, telling, http_status);
     if error.label() == Label::MethodNotAllowed
-        && let Ok(allowed) = HeaderValue::try_from(listed(meaning.allowed()))
+        && let Ok(allowed) = HeaderValue::try_from(listed(allowed))
     {
         response.headers_mut().insert(header::ALLOW, allowed);
     }
