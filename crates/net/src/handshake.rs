@@ -24,6 +24,8 @@ const LINGER_BYTES: u64 = 64 * 1024;
 pub enum Refusal {
     /// The listener has as many connections as it may have.
     Full,
+    /// The address has as many connections as one may have.
+    AddressFull,
     /// The client took too long.
     TimedOut,
     /// The client hung up.
@@ -49,6 +51,7 @@ impl Refusal {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::AddressFull => "address-full",
             Self::TimedOut => "timed-out",
             Self::HungUp => "hung-up",
             Self::Protocol => "protocol",

@@ -3,7 +3,6 @@
 
 use std::{
     future::poll_fn,
-    io,
     pin::Pin,
     sync::{
         Arc,
@@ -24,14 +23,14 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
 use airunner_core::BoxError;
 
-use crate::{ConnectionHandle, Limits};
+use crate::{ConnectionHandle, Limits, watched::Watched};
 
 /// The length of the HTTP/2 preface (RFC 9113 section 3.4): what has sent less, and no request, has said nothing.
 const PREFACE: usize = 24;
@@ -53,7 +52,8 @@ where
     B::Error: Into<BoxError>,
 {
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(Heard { io, activity: Arc::clone(&activity) });
+    let heard = Arc::clone(&activity);
+    let io = TokioIo::new(Watched::new(io, limits.stall_timeout, move |bytes| heard.hear(bytes)));
     let begun = Arc::clone(&activity);
     let counted = service_fn(move |request| {
         let open = OpenRequest::begin(&begun);
@@ -172,6 +172,13 @@ struct Activity {
 }
 
 impl Activity {
+    /// Counts what the client has said, until that is a preface's length.
+    fn hear(&self, bytes: usize) {
+        if self.received.load(Ordering::Relaxed) < PREFACE {
+            self.received.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     fn is_silent(&self) -> bool {
         let requests = self.open.load(Ordering::Relaxed) + self.ended.load(Ordering::Relaxed);
         requests == 0 && self.received.load(Ordering::Relaxed) < PREFACE
@@ -240,54 +247,6 @@ impl<B: Body + Unpin> Body for OpenBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A stream that counts what the client has said, until that is a preface's length.
-struct Heard<I> {
-    io: I,
-    activity: Arc<Activity>,
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Heard<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
-        let received = &self.activity.received;
-        if received.load(Ordering::Relaxed) < PREFACE {
-            received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
-        }
-        outcome
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Heard<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 
