@@ -38,8 +38,14 @@ pub struct TestServerOptions {
     pub wrap: Arc<MemoryKeyWrap>,
     /// The clock.
     pub clock: Arc<ShiftedClock>,
-    /// The connections' limits.
+    /// The limits of connections to the API listeners and the metrics.
     pub limits: Limits,
+    /// The limits of connections to the public and the plain listener.
+    pub stranger_limits: Limits,
+    /// Streams that one principal may have open.
+    pub streams_per_principal: usize,
+    /// Whether there is a further API listener.
+    pub has_grpc_listener: bool,
     /// Rate limits.
     pub rates: RateLimits,
     /// What a fork leads to.
@@ -62,6 +68,9 @@ impl Default for TestServerOptions {
             wrap: Arc::new(MemoryKeyWrap::new()),
             clock: Arc::default(),
             limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::default() },
+            stranger_limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::for_strangers() },
+            streams_per_principal: 16_384,
+            has_grpc_listener: false,
             rates: RateLimits::default(),
             on_fork: OnFork::Refuse,
             overlap: Settings::DEFAULT_OVERLAP,
@@ -349,7 +358,7 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
     let unless_open = (!options.no_auth).then_some(free);
     ServeOptions {
         api_addr: free,
-        grpc_addr: None,
+        grpc_addr: options.has_grpc_listener.then_some(free),
         public_addr: unless_open,
         plain_addr: free,
         metrics_addr: unless_open,
@@ -361,6 +370,8 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
         },
         rates: options.rates,
         limits: options.limits.clone(),
+        stranger_limits: options.stranger_limits.clone(),
+        streams_per_principal: options.streams_per_principal,
         no_auth: options.no_auth,
     }
 }

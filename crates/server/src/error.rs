@@ -16,6 +16,10 @@ pub const fn codes(label: Label) -> (Code, StatusCode) {
         Label::UnknownMethod => return (Code::Unimplemented, StatusCode::NOT_FOUND),
         Label::MethodNotAllowed => return (Code::InvalidArgument, StatusCode::METHOD_NOT_ALLOWED),
         Label::MediaType => return (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Label::UriTooLong => return (Code::ResourceExhausted, StatusCode::URI_TOO_LONG),
+        Label::HeadersTooLarge => {
+            return (Code::ResourceExhausted, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
         _ => {}
     }
     match label.kind() {

@@ -28,7 +28,7 @@ use crate::{
     error::http_status,
     json::{
         Codec, Fault, Frames, Next, Telling, Transcode, Translate, Unresolved, accepts, broken, failure,
-        grpc_request, mark, query, read_body, sent, tell,
+        grpc_request, mark, no_body, query, read_body, sent, tell,
     },
 };
 
@@ -100,6 +100,11 @@ impl JobCall {
         }
         if act == Act::Start
             && let Err(fault) = json_alone(headers)
+        {
+            return refused(fault);
+        }
+        if act != Act::Start
+            && let Err(fault) = no_body(verb, headers)
         {
             return refused(fault);
         }

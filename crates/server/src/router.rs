@@ -6,8 +6,11 @@ mod cross_site;
 mod deadline;
 mod document;
 mod guard;
+mod head;
 mod meaning;
+mod patience;
 mod rate;
+mod streams;
 
 use std::{
     convert::Infallible,
@@ -29,7 +32,9 @@ use tower::ServiceExt as _;
 
 pub use context::RequestContext;
 pub use cross_site::OwnNames;
+pub(crate) use head::check as check_head;
 pub use rate::{RateLimits, Rates};
+pub use streams::Streams;
 
 use crate::{
     error::status,
@@ -40,6 +45,8 @@ use crate::{
 use document::Document;
 use guard::{Guarded, RequestLog};
 use meaning::{Meaning, refuse};
+use patience::Patient;
+use streams::OpenStream;
 
 /// Bytes of a message at most, by whichever door it comes.
 pub(crate) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
@@ -60,6 +67,13 @@ pub enum Door {
     Test(Caller),
 }
 
+impl Door {
+    /// The port of a request that names none: that of its scheme.
+    const fn port(&self) -> u16 {
+        if matches!(self, Self::Loopback(_)) { 80 } else { 443 }
+    }
+}
+
 /// What the router is made of.
 pub struct RouterParts {
     /// The use cases.
@@ -76,6 +90,8 @@ pub struct RouterParts {
     pub names: OwnNames,
     /// Rate limits of the API listener and of the public one.
     pub rates: Arc<Rates>,
+    /// The open streams of every principal.
+    pub streams: Streams,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Turns true when the change feed has been silent for too long: open streams end.
@@ -157,11 +173,14 @@ impl Router {
         id: &Arc<str>,
         request: &Request<B>,
     ) -> Result<Option<Caller>> {
-        self.parts.names.check(request)?;
-        let caller = self.authenticate(door, id)?;
-        let rate = self.parts.rates.check(door, address, caller.as_ref());
+        check_head(request)?;
+        self.parts.names.check(request, door.port())?;
+        let caller = self.authenticate(door, id);
+        // Who is refused counts too, by the address.
+        let known = caller.as_ref().ok().and_then(Option::as_ref);
+        let rate = self.parts.rates.check(door, address, known);
         rate.inspect_err(|_| self.parts.metrics.rate_limited())?;
-        Ok(caller)
+        caller
     }
 
     /// Whether the caller may have what it asks for.
@@ -188,7 +207,9 @@ impl Router {
                 .ok_or_else(|| Error::new(Label::NoCertificate, "this call needs a certificate"))?;
             caller.require(method.permission)?;
         }
-        Ok(Admitted { method, caller })
+        let counted = caller.as_ref().filter(|_| method.is_stream());
+        let stream = counted.map(|caller| self.parts.streams.begin(caller.principal_id())).transpose()?;
+        Ok(Admitted { method, caller, stream })
     }
 
     fn authenticate(&self, door: &Door, id: &Arc<str>) -> Result<Option<Caller>> {
@@ -238,13 +259,14 @@ impl Router {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Admitted { method, caller } = admitted;
+        let Admitted { method, caller, stream } = admitted;
         let standing = caller.as_ref().and_then(|caller| caller.standing().cloned());
         let context = RequestContext { request_id: log.id.clone(), address: address.to_owned(), caller };
         let deadline = deadline::of(request.headers());
         request.extensions_mut().insert(context);
         let routes = self.parts.routes.clone();
-        let answer = routes.oneshot(request.map(axum::body::Body::new));
+        let patient = |body| Patient::new(Box::pin(body), &log.id, method.takes_stream);
+        let answer = routes.oneshot(request.map(|body| axum::body::Body::new(patient(body))));
         let (answer, deadline) = deadline::within(deadline, answer).await;
         let response = match answer {
             Some(answer) => answer.unwrap_or_else(|never| match never {}),
@@ -253,7 +275,7 @@ impl Router {
         let watch = method
             .streaming
             .then(|| guard::watch(standing, self.parts.stale.clone(), deadline, log.id.clone()));
-        Guarded::answer(log, response, watch)
+        Guarded::answer(log, response, watch, stream)
     }
 }
 
@@ -261,4 +283,5 @@ impl Router {
 struct Admitted {
     method: Method,
     caller: Option<Caller>,
+    stream: Option<OpenStream>,
 }

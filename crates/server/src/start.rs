@@ -254,7 +254,19 @@ fn options(config: &Config) -> Result<ServeOptions> {
             per_principal: limits.per_principal(),
             spare_loopback: limits.spares_loopback(),
         },
-        limits: Limits { drain_timeout: server.drain(), ..Limits::default() },
+        limits: Limits {
+            max_connections: limits.connections(),
+            max_connections_per_address: limits.api_connections_per_address(),
+            drain_timeout: server.drain(),
+            ..Limits::default()
+        },
+        stranger_limits: Limits {
+            max_connections: limits.connections(),
+            max_connections_per_address: limits.public_connections_per_address(),
+            drain_timeout: server.drain(),
+            ..Limits::for_strangers()
+        },
+        streams_per_principal: limits.streams_per_principal(),
         no_auth: false,
     })
 }

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::Fault;
 
 /// How long the whole body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers smaller than this are not worth packing.
 const WORTH_PACKING: usize = 1_024;
 
@@ -24,6 +24,10 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    // Said in the head, it need not be read to be known.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Fault::too_large(limit));
+    }
     let collected = tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await;
     let slow = |_| Fault::Slow("the body did not arrive within 30 s: send it faster".to_owned());
     let collected = collected.map_err(slow)?.map_err(|error| match error.downcast::<LengthLimitError>() {

@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Status, body::Body};
 
-pub(crate) use body::read as read_body;
+pub(crate) use body::{PATIENCE as BODY_PATIENCE, read as read_body};
 pub(crate) use encoding::{Codec, accepts};
 pub use fault::Fault;
 pub(crate) use frames::{Frames, Next};
@@ -116,7 +116,7 @@ impl Transcoder {
         }
         let ours = |fault, there| Unresolved { fault, telling: Telling::Rest, there };
         match self.routes.find(verb, path) {
-            Found::Route { rpc, rule, variables } => match rest_codec(&rule, headers) {
+            Found::Route { rpc, rule, variables } => match rest_codec(&rule, verb, headers) {
                 Ok(codec) => {
                     let form = Form::Rest { rule, variables };
                     Ok(Call { rpc, form, codec, status_of: self.status_of })
@@ -143,15 +143,24 @@ pub struct Unresolved {
     pub there: Vec<String>,
 }
 
-/// Without a body it does not matter what type it would have.
-fn rest_codec(rule: &Rule, headers: &HeaderMap) -> Result<Codec, Fault> {
+fn rest_codec(rule: &Rule, verb: &Verb, headers: &HeaderMap) -> Result<Codec, Fault> {
     if rule.body.is_empty() {
-        return Ok(Codec::Json);
+        return no_body(verb, headers).map(|()| Codec::Json);
     }
     match Codec::of(headers)? {
         Codec::Json => Ok(Codec::Json),
         Codec::Proto => Err(Fault::media("a path of ours takes JSON: send application/json")),
     }
+}
+
+/// Where a path takes no body, one that is there all the same is not read. But a call that changes something is not made
+/// by what a browser's forms send, who knows whose: their types are refused, unless nothing comes under them.
+pub(crate) fn no_body(verb: &Verb, headers: &HeaderMap) -> Result<(), Fault> {
+    let is_empty = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    if is_empty || matches!(*verb, Verb::GET | Verb::HEAD) {
+        return Ok(());
+    }
+    Codec::of(headers).map(drop)
 }
 
 /// A request that becomes a gRPC call.
