@@ -4,6 +4,7 @@
 
 mod calls;
 mod clock;
+mod cross_site;
 mod denial;
 mod escalation;
 mod job_rest;
@@ -19,5 +20,7 @@ mod order;
 mod output;
 mod permissions;
 mod servers;
+mod sizes;
+mod slow;
 mod tls;
 mod worker;
