@@ -21,7 +21,7 @@ use airunner_net::{ClientTls, Limits, TlsIdentity, TlsProfile, client_config, sy
 use airunner_pki::{AcceptedKeys, OidArc, PrivateKey, certificates_from_pem};
 use airunner_server::{
     router::RateLimits,
-    serve::{Addresses, ServeOptions, Server, Sockets},
+    serve::{Addresses, BODY_TIMEOUT, ServeOptions, Server, Sockets},
     tls::{TlsNames, TlsSource},
 };
 use airunner_store::MemoryStore;
@@ -42,6 +42,8 @@ pub struct TestServerOptions {
     pub limits: Limits,
     /// The limits of connections to the public and the plain listener.
     pub stranger_limits: Limits,
+    /// How long the message of a call may take to arrive.
+    pub body_timeout: Duration,
     /// Streams that one principal may have open.
     pub streams_per_principal: usize,
     /// Whether there is a further API listener.
@@ -69,6 +71,7 @@ impl Default for TestServerOptions {
             clock: Arc::default(),
             limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::default() },
             stranger_limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::for_strangers() },
+            body_timeout: BODY_TIMEOUT,
             streams_per_principal: 16_384,
             has_grpc_listener: false,
             rates: RateLimits::default(),
@@ -371,6 +374,7 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
         rates: options.rates,
         limits: options.limits.clone(),
         stranger_limits: options.stranger_limits.clone(),
+        body_timeout: options.body_timeout,
         streams_per_principal: options.streams_per_principal,
         no_auth: options.no_auth,
     }

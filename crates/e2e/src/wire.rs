@@ -33,6 +33,8 @@ impl WireFrame {
     pub const GOAWAY: u8 = 7;
     /// A flag of DATA and HEADERS.
     pub const END_STREAM: u8 = 1;
+    /// A flag of SETTINGS.
+    pub const ACK: u8 = 1;
     /// A flag of HEADERS.
     pub const END_HEADERS: u8 = 4;
     /// An error code.
@@ -41,6 +43,31 @@ impl WireFrame {
     pub const CANCEL: u32 = 8;
     /// An error code.
     pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+    /// The head of a request, which ends there where `ends`.
+    pub fn request(stream: u32, headers: &[(&str, &str)], ends: bool) -> Self {
+        let flags = Self::END_HEADERS | if ends { Self::END_STREAM } else { 0 };
+        Self { kind: Self::HEADERS, flags, stream, payload: header_block(headers) }
+    }
+
+    /// The end of a stream that nobody wants any more.
+    pub fn cancel(stream: u32) -> Self {
+        Self { kind: Self::RST_STREAM, flags: 0, stream, payload: Self::CANCEL.to_be_bytes().to_vec() }
+    }
+
+    /// A piece of a body.
+    pub fn data(stream: u32, bytes: &[u8]) -> Self {
+        Self { kind: Self::DATA, flags: 0, stream, payload: bytes.to_vec() }
+    }
+
+    fn encoded(&self) -> Vec<u8> {
+        // No test sends a frame whose length has more than three bytes.
+        let mut bytes = self.payload.len().to_be_bytes()[size_of::<usize>() - 3..].to_vec();
+        bytes.extend([self.kind, self.flags]);
+        bytes.extend(self.stream.to_be_bytes());
+        bytes.extend(&self.payload);
+        bytes
+    }
 
     /// The error code of RST_STREAM, and of GOAWAY.
     pub fn error_code(&self) -> Option<u32> {
@@ -58,38 +85,28 @@ impl WireFrame {
 pub struct Wire<S>(S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// Says the preface and empty settings.
+    /// Says the preface and empty settings, and agrees to what the server sets.
     ///
     /// # Errors
     /// The stream's.
     pub async fn begin(stream: S) -> io::Result<Self> {
         let mut wire = Self(stream);
+        let settings = |flags| WireFrame { kind: WireFrame::SETTINGS, flags, stream: 0, payload: Vec::new() };
         wire.0.write_all(PREFACE).await?;
-        wire.send(WireFrame::SETTINGS, 0, 0, &[]).await?;
+        wire.send(&[settings(0)]).await?;
+        while wire.next().await?.kind != WireFrame::SETTINGS {}
+        wire.send(&[settings(WireFrame::ACK)]).await?;
         Ok(wire)
     }
 
-    /// Sends a frame.
+    /// Sends frames in one write, so that they arrive together as far as that can be had.
     ///
     /// # Errors
     /// The stream's.
-    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(payload.len()).map_err(io::Error::other)?.to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.0.write_all(&frame).await?;
+    pub async fn send(&mut self, frames: &[WireFrame]) -> io::Result<()> {
+        let bytes: Vec<u8> = frames.iter().flat_map(WireFrame::encoded).collect();
+        self.0.write_all(&bytes).await?;
         self.0.flush().await
-    }
-
-    /// Sends the head of a request, which ends there where `ends`.
-    ///
-    /// # Errors
-    /// The stream's.
-    pub async fn request(&mut self, stream: u32, headers: &[(&str, &str)], ends: bool) -> io::Result<()> {
-        let flags = WireFrame::END_HEADERS | if ends { WireFrame::END_STREAM } else { 0 };
-        self.send(WireFrame::HEADERS, flags, stream, &header_block(headers)).await
     }
 
     /// The next frame.

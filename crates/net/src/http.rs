@@ -20,7 +20,7 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::conn::auto,
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use airunner_core::BoxError;
 
-use crate::{ConnectionHandle, Limits, watched::Watched};
+use crate::{ConnectionHandle, Limits, handshake::linger, watched::Watched};
 
 /// The length of the HTTP/2 preface (RFC 9113 section 3.4): what has sent less, and no request, has said nothing.
 const PREFACE: usize = 24;
@@ -38,6 +38,8 @@ const PREFACE: usize = 24;
 const LEAST_BUFFER: usize = 8 * 1024;
 /// How many times the idle time is looked at before it is over.
 const IDLE_LOOKS: u32 = 4;
+/// How much a client may still send after it was told that it is over: a body that is larger than it may be.
+const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Serves `service` on a connection to its end: until the client leaves, the connection has been idle for too long,
 /// or `handle` has drained or closed it.
@@ -53,7 +55,7 @@ where
 {
     let activity = Arc::new(Activity::default());
     let heard = Arc::clone(&activity);
-    let io = TokioIo::new(Watched::new(io, limits.stall_timeout, move |bytes| heard.hear(bytes)));
+    let (io, leftover) = Watched::new(io, limits.stall_timeout, move |bytes| heard.hear(bytes));
     let begun = Arc::clone(&activity);
     let counted = service_fn(move |request| {
         let open = OpenRequest::begin(&begun);
@@ -64,9 +66,31 @@ where
         }
     });
     let builder = builder(limits, handle);
-    let connection = builder.serve_connection(io, counted);
-    tokio::pin!(connection);
+    let connection = builder.serve_connection(TokioIo::new(io), counted);
+    let ended = run(connection, &activity, limits, handle).await;
+    // What was said last should arrive. Who is drained or closed has been told already.
+    if ended == Ended::ByItself
+        && let Some(io) = leftover.take()
+    {
+        linger(io, LINGER_BYTES).await;
+    }
+}
 
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// By what the client did, or by what was answered.
+    ByItself,
+    /// By its handle, or because it was idle.
+    ByOrder,
+}
+
+/// Drives the connection to its end.
+async fn run<C>(connection: C, activity: &Activity, limits: &Limits, handle: &ConnectionHandle) -> Ended
+where
+    C: GracefulConnection<Error = BoxError>,
+{
+    tokio::pin!(connection);
     let (closed, drained) = (handle.closed(), handle.drained());
     tokio::pin!(closed, drained);
     let mut has_stepped_back = false;
@@ -81,13 +105,13 @@ where
                 // One turn to say GOAWAY, so that the client does not take the connection for reusable.
                 connection.as_mut().graceful_shutdown();
                 let _unfinished = connection.as_mut().now_or_never();
-                return;
+                return Ended::ByOrder;
             }
-            ended = stepping_back(connection.as_mut(), &activity, &mut has_stepped_back) => {
+            ended = stepping_back(connection.as_mut(), activity, &mut has_stepped_back) => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
                 }
-                return;
+                return if draining { Ended::ByOrder } else { Ended::ByItself };
             }
             () = &mut drained, if !draining => {
                 draining = true;
@@ -96,13 +120,13 @@ where
             () = &mut timer, if !draining => {
                 let over = match &mut idle {
                     None => activity.is_silent(),
-                    Some(idle) => idle.is_over(&activity),
+                    Some(idle) => idle.is_over(activity),
                 };
                 if over {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 } else {
-                    idle.get_or_insert_with(|| IdleWatch::from_now(&activity));
+                    idle.get_or_insert_with(|| IdleWatch::from_now(activity));
                     timer.set(sleep(limits.idle_timeout / IDLE_LOOKS));
                 }
             }

@@ -1,9 +1,10 @@
-//! A connection's bytes under watch: how many the client has sent, and whether it takes any of those that we send. What
-//! they mean is not looked at.
+//! A connection's bytes under watch: how many the client has sent, and whether it takes any of those that we send; and
+//! what is left of the connection when it is over. What the bytes mean is not looked at.
 
 use std::{
     io,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,11 +16,22 @@ use tokio::{
 
 /// A stream that tells `hear` how many bytes it has read, and breaks when it could write nothing for `stall`.
 pub(crate) struct Watched<I, F> {
-    io: I,
+    /// There until the drop.
+    io: Option<I>,
     hear: F,
     stall: Duration,
     written: Waiting,
     flushed: Waiting,
+    leftover: Leftover<I>,
+}
+
+/// The stream, once whoever served it is done with it.
+pub(crate) struct Leftover<I>(Arc<Mutex<Option<I>>>);
+
+impl<I> Leftover<I> {
+    pub(crate) fn take(&self) -> Option<I> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The timer of one kind of step, while it waits. Steps are timed apart: a socket has nothing to flush, and would always
@@ -27,9 +39,28 @@ pub(crate) struct Watched<I, F> {
 type Waiting = Option<Pin<Box<Sleep>>>;
 
 impl<I, F> Watched<I, F> {
-    pub(crate) fn new(io: I, stall: Duration, hear: F) -> Self {
-        Self { io, hear, stall, written: None, flushed: None }
+    pub(crate) fn new(io: I, stall: Duration, hear: F) -> (Self, Leftover<I>) {
+        let leftover = Arc::new(Mutex::new(None));
+        let watched = Self {
+            io: Some(io),
+            hear,
+            stall,
+            written: None,
+            flushed: None,
+            leftover: Leftover(leftover.clone()),
+        };
+        (watched, Leftover(leftover))
     }
+}
+
+impl<I, F> Drop for Watched<I, F> {
+    fn drop(&mut self) {
+        *self.leftover.0.lock().unwrap_or_else(PoisonError::into_inner) = self.io.take();
+    }
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
 
 /// The outcome of a step, or the end of the patience with those that wait.
@@ -53,8 +84,9 @@ impl<I: AsyncRead + Unpin, F: Fn(usize) + Unpin> AsyncRead for Watched<I, F> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let Some(io) = &mut self.io else { return gone() };
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let outcome = Pin::new(io).poll_read(cx, buffer);
         (self.hear)(buffer.filled().len() - before);
         outcome
     }
@@ -63,19 +95,22 @@ impl<I: AsyncRead + Unpin, F: Fn(usize) + Unpin> AsyncRead for Watched<I, F> {
 impl<I: AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<I, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let outcome = Pin::new(&mut this.io).poll_write(cx, bytes);
+        let Some(io) = &mut this.io else { return gone() };
+        let outcome = Pin::new(io).poll_write(cx, bytes);
         unless_stalled(cx, outcome, &mut this.written, this.stall)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let outcome = Pin::new(&mut this.io).poll_flush(cx);
+        let Some(io) = &mut this.io else { return gone() };
+        let outcome = Pin::new(io).poll_flush(cx);
         unless_stalled(cx, outcome, &mut this.flushed, this.stall)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let outcome = Pin::new(&mut this.io).poll_shutdown(cx);
+        let Some(io) = &mut this.io else { return gone() };
+        let outcome = Pin::new(io).poll_shutdown(cx);
         unless_stalled(cx, outcome, &mut this.flushed, this.stall)
     }
 
@@ -85,11 +120,12 @@ impl<I: AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<I, F> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let outcome = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        let Some(io) = &mut this.io else { return gone() };
+        let outcome = Pin::new(io).poll_write_vectored(cx, slices);
         unless_stalled(cx, outcome, &mut this.written, this.stall)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }

@@ -18,6 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use airunner_app::{
@@ -38,7 +39,7 @@ pub use streams::Streams;
 
 use crate::{
     error::status,
-    json::{Transcode as _, Transcoder, Translate},
+    json::{BodyLimits, Transcode as _, Transcoder, Translate},
     method::{Method, Methods},
     metrics::Metrics,
 };
@@ -90,6 +91,8 @@ pub struct RouterParts {
     pub names: OwnNames,
     /// Rate limits of the API listener and of the public one.
     pub rates: Arc<Rates>,
+    /// How long a message may take to arrive, where a call has one.
+    pub body_timeout: Duration,
     /// The open streams of every principal.
     pub streams: Streams,
     /// The metrics.
@@ -242,7 +245,8 @@ impl Router {
         B::Error: Into<BoxError>,
     {
         let telling = call.telling();
-        match call.translate(request, MAX_MESSAGE).await {
+        let limits = BodyLimits { bytes: MAX_MESSAGE, time: self.parts.body_timeout };
+        match call.translate(request, limits).await {
             Ok((request, reply)) => reply.transcode(self.call(admitted, log, address, request).await).await,
             Err(fault) => refuse(log, Some(telling), &[], &meaning::error(&fault)),
         }
@@ -265,7 +269,8 @@ impl Router {
         let deadline = deadline::of(request.headers());
         request.extensions_mut().insert(context);
         let routes = self.parts.routes.clone();
-        let patient = |body| Patient::new(Box::pin(body), &log.id, method.takes_stream);
+        let patience = (!method.takes_stream).then_some(self.parts.body_timeout);
+        let patient = |body| Patient::new(Box::pin(body), patience, &log.id);
         let answer = routes.oneshot(request.map(|body| axum::body::Body::new(patient(body))));
         let (answer, deadline) = deadline::within(deadline, answer).await;
         let response = match answer {

@@ -44,6 +44,9 @@ const RECHECK_MILLIS: u64 = 30_000;
 /// Connections asked about in one sweep at most.
 const RECHECKS: usize = 200;
 
+/// How long the message of a call may take to arrive, where nothing else is said.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What a server needs beside the use cases.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -69,6 +72,8 @@ pub struct ServeOptions {
     pub limits: Limits,
     /// The limits of connections to the public and the plain listener.
     pub stranger_limits: Limits,
+    /// How long the message of a call may take to arrive, where it has one.
+    pub body_timeout: Duration,
     /// Streams that one principal may have open.
     pub streams_per_principal: usize,
     /// Serve everyone as an admin, without TLS, on loopback only.
@@ -163,6 +168,7 @@ impl Server {
             openapi: openapi::COMMITTED.into(),
             names: names.clone(),
             rates: rates.clone(),
+            body_timeout: options.body_timeout,
             streams: Streams::new(options.streams_per_principal),
             metrics: metrics.clone(),
             stale: stale_seen,

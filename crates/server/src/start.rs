@@ -27,7 +27,7 @@ use crate::{
     db::{self, DbCommand},
     embedded,
     router::RateLimits,
-    serve::{Addresses, ServeOptions, Server, Sockets},
+    serve::{Addresses, BODY_TIMEOUT, ServeOptions, Server, Sockets},
     tls::{TlsNames, TlsSource},
 };
 
@@ -266,6 +266,7 @@ fn options(config: &Config) -> Result<ServeOptions> {
             drain_timeout: server.drain(),
             ..Limits::for_strangers()
         },
+        body_timeout: BODY_TIMEOUT,
         streams_per_principal: limits.streams_per_principal(),
         no_auth: false,
     })

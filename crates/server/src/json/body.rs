@@ -13,23 +13,31 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::Fault;
 
-/// How long the whole body may take to arrive.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers smaller than this are not worth packing.
 const WORTH_PACKING: usize = 1_024;
 
-/// The body of a request, unpacked, of `limit` bytes at most.
-pub(crate) async fn read<B>(headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Fault>
+/// The limits of a request's body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes at most, packed and unpacked.
+    pub bytes: usize,
+    /// How long the whole of it may take to arrive.
+    pub time: Duration,
+}
+
+/// The body of a request, unpacked.
+pub(crate) async fn read<B>(headers: &HeaderMap, body: B, limits: BodyLimits) -> Result<Bytes, Fault>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    let limit = limits.bytes;
     // Said in the head, it need not be read to be known.
     if body.size_hint().lower() > limit as u64 {
         return Err(Fault::too_large(limit));
     }
-    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await;
-    let slow = |_| Fault::Slow("the body did not arrive within 30 s: send it faster".to_owned());
+    let collected = tokio::time::timeout(limits.time, Limited::new(body, limit).collect()).await;
+    let slow = |_| Fault::slow(limits.time);
     let collected = collected.map_err(slow)?.map_err(|error| match error.downcast::<LengthLimitError>() {
         Ok(_) => Fault::too_large(limit),
         Err(_) => Fault::content("the body broke off"),

@@ -22,7 +22,8 @@ use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Status, body::Body};
 
-pub(crate) use body::{PATIENCE as BODY_PATIENCE, read as read_body};
+pub use body::BodyLimits;
+pub(crate) use body::read as read_body;
 pub(crate) use encoding::{Codec, accepts};
 pub use fault::Fault;
 pub(crate) use frames::{Frames, Next};
@@ -174,14 +175,14 @@ pub trait Translate: Send {
     /// In which form a failure is told.
     fn telling(&self) -> Telling;
 
-    /// Reads the body, of `limit` bytes at most, and makes the gRPC request; its answer goes through the reply.
+    /// Reads the body and makes the gRPC request; its answer goes through the reply.
     ///
     /// # Errors
     /// What is wrong with the request.
     fn translate<B>(
         self,
         request: Request<B>,
-        limit: usize,
+        limits: BodyLimits,
     ) -> impl Future<Output = Result<(Request<Body>, Self::Reply), Fault>> + Send
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -248,16 +249,20 @@ impl Translate for Call {
         }
     }
 
-    async fn translate<B>(self, request: Request<B>, limit: usize) -> Result<(Request<Body>, Reply), Fault>
+    async fn translate<B>(
+        self,
+        request: Request<B>,
+        limits: BodyLimits,
+    ) -> Result<(Request<Body>, Reply), Fault>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let content = body::read(&parts.headers, body, limit).await?;
+        let content = body::read(&parts.headers, body, limits).await?;
         let message = self.message(&parts, &content)?;
-        if message.len() > limit {
-            return Err(Fault::too_large(limit));
+        if message.len() > limits.bytes {
+            return Err(Fault::too_large(limits.bytes));
         }
         let shape = Shape::of(&parts, &self)?;
         let call = grpc_request(&self.rpc.path, &message, &parts.headers)?;

@@ -5,26 +5,29 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use airunner_core::{BoxError, Error, Label};
+use airunner_core::BoxError;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use crate::{error::status, json::BODY_PATIENCE};
+use super::meaning;
+use crate::{error::status, json::Fault};
 
-/// A body that must be whole in time. A body of many messages has no end that could be waited for, and passes as it is.
+/// A body that must be whole in time, where it has one. A body of many messages has no end that could be waited for.
 pub(super) struct Patient<B> {
     body: B,
-    id: Option<Arc<str>>,
+    patience: Option<Duration>,
+    id: Arc<str>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Patient<B> {
     /// The body of the request with this id.
-    pub(super) fn new(body: B, id: &Arc<str>, is_of_many: bool) -> Self {
-        Self { body, id: (!is_of_many).then(|| id.clone()), timer: None }
+    pub(super) fn new(body: B, patience: Option<Duration>, id: &Arc<str>) -> Self {
+        Self { body, patience, id: id.clone(), timer: None }
     }
 }
 
@@ -44,12 +47,12 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let Some(id) = &this.id else { return Poll::Pending };
+        let Some(patience) = this.patience else { return Poll::Pending };
         // Most bodies are there already, and need no timer.
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(BODY_PATIENCE)));
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         std::task::ready!(timer.as_mut().poll(cx));
-        let slow = "the message did not arrive within 30 s: send it faster";
-        Poll::Ready(Some(Err(status(&Error::new(Label::Deadline, slow), id).into())))
+        let slow = meaning::error(&Fault::slow(patience));
+        Poll::Ready(Some(Err(status(&slow, &this.id).into())))
     }
 
     fn is_end_stream(&self) -> bool {
