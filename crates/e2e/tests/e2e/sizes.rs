@@ -1,13 +1,16 @@
 //! The limits of heads, bodies, streams and connections: what is over one gets the answer that belongs to it, and what is
 //! under it is served.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use airunner_core::PrincipalType;
 use airunner_e2e::{
     Answer, AnswerStream, RawClient, TestServer, TestServerOptions, Wire, WireFrame, http, https, https_send,
 };
+use airunner_host::config::Rate;
 use airunner_net::{ClientStream, Limits};
+use airunner_proto::principal::v1::SuspendPrincipalRequest;
+use airunner_server::router::RateLimits;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -247,5 +250,22 @@ async fn a_message_that_does_not_arrive_is_given_up_by_every_door() {
         let answer = https_send(&tls, server.addresses.api, "POST", path, &head, b"{").await.unwrap();
         assert_eq!(answer.status, 504, "{path}");
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_counts_by_the_address_too() {
+    let bucket = Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(5).unwrap() };
+    let rates = RateLimits { api_per_address: Some(bucket), ..RateLimits::default() };
+    let server = TestServer::start_with(TestServerOptions { rates, ..Default::default() }).await;
+    let (suspended, _) = client(&server, "u1", PrincipalType::User).await;
+    let request = SuspendPrincipalRequest { principal_id: "u1".to_owned(), reason: String::new() };
+    assert_eq!(admin(&server).await.call(SUSPEND, &request).await.unwrap().code, Code::Ok);
+    let mut labels = Vec::new();
+    for _ in 0..10 {
+        labels.push(suspended.probe(WHO_AM_I).await.unwrap().label);
+    }
+    assert_eq!(labels.first().map(String::as_str), Some("principal-suspended"));
+    assert_eq!(labels.last().map(String::as_str), Some("rate-limited"));
     server.stop().await;
 }
