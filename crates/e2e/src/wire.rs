@@ -116,10 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub async fn next(&mut self) -> io::Result<WireFrame> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).await?;
-        let [a, b, c, kind, flags, w, x, y, z] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        // Three bytes of length, the type, the flags, and four of the stream.
+        let [l0, l1, l2, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, l0, l1, l2]) as usize];
         self.0.read_exact(&mut payload).await?;
-        Ok(WireFrame { kind, flags, stream: u32::from_be_bytes([w, x, y, z]) & (u32::MAX >> 1), payload })
+        Ok(WireFrame { kind, flags, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1), payload })
     }
 }
 

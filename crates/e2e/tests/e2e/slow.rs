@@ -31,6 +31,8 @@ enum Slow {
     HandshakeHalfway,
     /// The head of an HTTP/1.1 request.
     Head,
+    /// The head of an HTTP/2 request.
+    HeadFrame,
     /// The body of an HTTP/1.1 request.
     Body,
     /// The message of a gRPC call.
@@ -38,7 +40,8 @@ enum Slow {
 }
 
 impl Slow {
-    const ALL: [Self; 5] = [Self::Handshake, Self::HandshakeHalfway, Self::Head, Self::Body, Self::Message];
+    const ALL: [Self; 6] =
+        [Self::Handshake, Self::HandshakeHalfway, Self::Head, Self::HeadFrame, Self::Body, Self::Message];
 }
 
 /// Where slow clients go, and how slow they are.
@@ -71,14 +74,20 @@ impl Slowness {
             }
             Slow::HandshakeHalfway => {
                 let tcp = TcpStream::connect(self.address).await.unwrap();
-                self.bytes(tcp, &self.client_hello(), 20).await;
+                // And the beginning of an encrypted record of 512 bytes (section 5.2).
+                self.bytes(tcp, &[&self.client_hello()[..], &[23, 3, 3, 2, 0]].concat(), 1).await;
             }
             Slow::Head => {
-                self.http_1(b"GET /v1/whoami HTTP/1.1\r\nHost: localhost\r\nx: ").await;
+                self.begun(b"http/1.1", b"GET /v1/whoami HTTP/1.1\r\nHost: localhost\r\nx: ").await;
             }
             Slow::Body => {
                 let head = b"POST /v1/principals HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n";
-                self.http_1(head).await;
+                self.begun(b"http/1.1", head).await;
+            }
+            Slow::HeadFrame => {
+                // No settings, and HEADERS of 1,000 bytes (RFC 9113 section 4.1).
+                let frames = b"\0\0\0\x04\0\0\0\0\0\0\x03\xe8\x01\x05\0\0\0\x01";
+                self.begun(b"h2", &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frames[..]].concat()).await;
             }
             Slow::Message => self.message().await,
         }
@@ -92,9 +101,9 @@ impl Slowness {
         bytes
     }
 
-    async fn http_1(&self, beginning: &[u8]) {
+    async fn begun(&self, alpn: &[u8], beginning: &[u8]) {
         let mut tls = (*self.tls).clone();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![alpn.to_vec()];
         let stream = airunner_net::connect(Arc::new(tls), "localhost", &self.address.to_string()).await;
         // In a crowd of such clients a handshake may fail.
         if let Ok(stream) = stream {
@@ -166,6 +175,8 @@ async fn a_client_that_does_not_finish_is_cut_whatever_it_does_not_finish() {
     let limits = Limits {
         handshake_timeout: short,
         header_read_timeout: short,
+        ping_interval: short,
+        ping_timeout: short,
         drain_timeout: Duration::from_secs(2),
         ..Limits::default()
     };
@@ -200,11 +211,11 @@ const ROUNDS: usize = 5;
 /// Tries: a neighbour on this machine may spoil one.
 const TRIES: usize = 8;
 /// How long the rounds may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What is quicker than this is not told apart from noise.
 const FLOOR: Duration = Duration::from_millis(1);
 
-/// The slow clients, in a thread of their own; each is followed by another when it was cut.
+/// The slow clients, in a thread of their own; one that fails to get in is followed by another.
 struct Crowd {
     slowness: Slowness,
     runtime: tokio::runtime::Runtime,
@@ -274,14 +285,22 @@ async fn called(client: &RawClient) {
 
 /// Measures with a crowd of these kinds and without, until the crowd costs no more than as much again.
 async fn hold_nobody_up(kinds: &'static [Slow]) {
-    let server = TestServer::start().await;
+    // Nobody is cut while it is measured: that would only help.
+    let limits = Limits {
+        handshake_timeout: 2 * PATIENCE,
+        header_read_timeout: 2 * PATIENCE,
+        drain_timeout: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let options = TestServerOptions { limits, body_timeout: 2 * PATIENCE, ..Default::default() };
+    let server = TestServer::start_with(options).await;
     let mut seen = Vec::new();
     for _ in 0..TRIES {
         let before = measure(&server).await;
         let crowd = Crowd::gather(&server, kinds).await;
         let crowded = timeout(PATIENCE, measure(&server)).await;
         let crowded = crowded.unwrap_or_else(|_| panic!("the crowd holds everyone up"));
-        assert!(crowd.size() >= CROWD * 9 / 10, "the crowd stayed: {}", crowd.size());
+        assert!(crowd.size() >= CROWD * 95 / 100, "the crowd stayed: {}", crowd.size());
         crowd.disperse();
         let after = measure(&server).await;
         let quiet = [before[0].max(after[0]), before[1].max(after[1])];
