@@ -63,6 +63,9 @@ async fn more_than_100_headers_or_16_kib_of_them_are_431() {
     let [one, two] = get_both(&server, "/nothing", &headers(101)).await;
     assert_eq!((one.0, two.0), (431, 431));
     assert!(two.1.contains(r#""label":"headers-too-large""#), "{two:?}");
+    let connect = [&headers(101)[..], &[JSON]].concat();
+    let answer = admin(&server).await.http("POST", WHO_AM_I, &connect, b"{}").await.unwrap();
+    assert_eq!(answer.status(), 431, "whatever the head belongs to");
     let (fits, large) = ("y".repeat(15_000), "y".repeat(17_000));
     for (status, _) in get_both(&server, "/nothing", &[("x", &fits)]).await {
         assert_eq!(status, 404);
