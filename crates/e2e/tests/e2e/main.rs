@@ -15,6 +15,7 @@ mod lines;
 mod listeners;
 mod matrix;
 mod metrics;
+mod openapi;
 mod order;
 mod output;
 mod permissions;
