@@ -98,7 +98,8 @@ mod tests {
 
     /// The example of a JSON body, and the message that it is of.
     fn example<'a>(content: &'a Value, otherwise: &str) -> (&'a Value, String) {
-        let schema = content["schema"]["$ref"].as_str().and_then(|of| of.strip_prefix("#/components/schemas/"));
+        let schema =
+            content["schema"]["$ref"].as_str().and_then(|of| of.strip_prefix("#/components/schemas/"));
         (&content["example"], schema.unwrap_or(otherwise).to_owned())
     }
 
@@ -110,7 +111,8 @@ mod tests {
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let paths = document["paths"].as_object().unwrap().values();
             let operations = paths.flat_map(|path| path.as_object().unwrap().values());
-            let operation = operations.into_iter().find(|operation| operation["operationId"] == method.name());
+            let operation =
+                operations.into_iter().find(|operation| operation["operationId"] == method.name());
             let Some(operation) = operation else { continue };
             let request = &operation["requestBody"]["content"]["application/json"];
             let response = &operation["responses"]["200"]["content"]["application/json"];
@@ -122,8 +124,12 @@ mod tests {
                 let (example, name) = example(content, of);
                 let message = pool.get_message_by_name(&name).unwrap();
                 // Of some requests, the path says it all.
-                let properties = content["schema"]["properties"].as_object().map_or(message.fields().len(), Map::len);
-                assert!(properties == 0 || example.as_object().is_some_and(|example| !example.is_empty()), "{name}");
+                let properties =
+                    content["schema"]["properties"].as_object().map_or(message.fields().len(), Map::len);
+                assert!(
+                    properties == 0 || example.as_object().is_some_and(|example| !example.is_empty()),
+                    "{name}"
+                );
                 let read = DynamicMessage::deserialize(message, example);
                 assert!(read.is_ok(), "{name}: {read:?} of {example}");
                 seen += 1;

@@ -4,6 +4,7 @@
 
 mod calls;
 mod clock;
+mod connect;
 mod denial;
 mod escalation;
 mod job_rest;

@@ -31,7 +31,14 @@ async fn fuzz(server: &TestServer, arguments: &[&str]) {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/schemathesis.toml");
     command.args(["--config-file", config, "run", &document()]);
     command.args(["--url", &format!("https://{}", server.addresses.api), "--header", DEADLINE]);
-    command.args(["--tls-verify", "root.pem", "--request-cert", "chain.pem", "--request-cert-key", "key.pem"]);
+    command.args([
+        "--tls-verify",
+        "root.pem",
+        "--request-cert",
+        "chain.pem",
+        "--request-cert-key",
+        "key.pem",
+    ]);
     command.args(["--seed", "1", "--no-shrink", "--continue-on-failure", "--request-timeout", "10"]);
     command.args(arguments).env("NO_COLOR", "1");
     let ended = other.run_for(command, b"", Duration::from_secs(300)).await;

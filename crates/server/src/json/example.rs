@@ -74,10 +74,17 @@ impl Examples {
 /// Whether the JSON form of one value is a string.
 fn is_text(kind: &Kind) -> bool {
     match kind {
-        Kind::String | Kind::Bytes | Kind::Enum(_) => true,
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => true,
+        Kind::String
+        | Kind::Bytes
+        | Kind::Enum(_)
+        | Kind::Int64
+        | Kind::Sint64
+        | Kind::Sfixed64
+        | Kind::Uint64
+        | Kind::Fixed64 => true,
         Kind::Message(message) => {
-            matches!(message.name(), "Timestamp" | "Duration" | "FieldMask") && message.package_name() == "google.protobuf"
+            matches!(message.name(), "Timestamp" | "Duration" | "FieldMask")
+                && message.package_name() == "google.protobuf"
         }
         _ => false,
     }

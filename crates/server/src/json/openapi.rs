@@ -136,12 +136,11 @@ fn parameters(schemas: &mut Schemas<'_>, rule: &Rule, rpc: &Rpc) -> Vec<Value> {
 /// The body: one field, or the message without what the path says.
 fn request(schemas: &mut Schemas<'_>, examples: &Examples, rule: &Rule, rpc: &Rpc) -> Value {
     let in_path: Vec<_> = rule.variables().collect();
-    let (schema, example) = match field_at(&rpc.input, &rule.body) {
-        Ok(field) => (schemas.field(&field), examples.field(&field)),
-        Err(_) => {
-            let example = examples.message(&rpc.input, &in_path);
-            (schemas.message_without(&rpc.input, &in_path), Some(example.into()))
-        }
+    let (schema, example) = if let Ok(field) = field_at(&rpc.input, &rule.body) {
+        (schemas.field(&field), examples.field(&field))
+    } else {
+        let example = examples.message(&rpc.input, &in_path);
+        (schemas.message_without(&rpc.input, &in_path), Some(example.into()))
     };
     json!({ "content": { "application/json": { "schema": schema, "example": example } } })
 }

@@ -92,7 +92,8 @@ impl<'a> Schemas<'a> {
             properties.insert(field.json_name().to_owned(), self.field(&field));
         }
         let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
-        let together: Vec<_> = message.oneofs().filter(|oneof| !oneof.is_synthetic()).flat_map(pairs).collect();
+        let together: Vec<_> =
+            message.oneofs().filter(|oneof| !oneof.is_synthetic()).flat_map(pairs).collect();
         if !together.is_empty() {
             schema["not"] = json!({ "anyOf": together });
         }
