@@ -41,7 +41,7 @@ async fn fuzz(server: &TestServer, arguments: &[&str]) {
     ]);
     command.args(["--seed", "1", "--no-shrink", "--continue-on-failure", "--request-timeout", "10"]);
     command.args(arguments).env("NO_COLOR", "1");
-    let ended = other.run_for(command, b"", Duration::from_secs(300)).await;
+    let ended = other.run_for(command, b"", Duration::from_mins(5)).await;
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success(), "{said}{}", String::from_utf8_lossy(&ended.stderr));
     assert!(said.contains("generated") && !said.contains("Authentication failed: "), "{said}");
