@@ -7,6 +7,7 @@ mod encoding;
 mod fault;
 mod frames;
 mod message;
+mod once;
 mod openapi;
 mod reply;
 mod route;
