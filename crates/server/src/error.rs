@@ -96,7 +96,8 @@ pub(crate) fn label(headers: &mut HeaderMap, request_id: &str) {
     };
     let error = match theirs.code() {
         Code::OutOfRange | Code::ResourceExhausted => {
-            Error::new(Label::TooLarge, "a message is at most 4 MiB: send less at a time")
+            let sentence = "a message is at most 4 MiB, and has at most 16,384 fields: send less at a time";
+            Error::new(Label::TooLarge, sentence)
         }
         Code::Internal => Error::new(
             Label::InvalidArgument,

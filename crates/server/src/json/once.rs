@@ -1,20 +1,24 @@
-//! That a body says nothing twice. Readers of JSON disagree about which of two members of one name counts (RFC 8259
-//! section 4), so what one of them has checked another may not see. What the members mean is not looked at here.
+//! That a body says nothing twice, and not too much. Readers of JSON disagree about which of two members of one name
+//! counts (RFC 8259 section 4), so what one of them has checked another may not see; and a value of two bytes is
+//! hundreds in memory. What the members mean is not looked at here.
 
-use std::{collections::BTreeSet, fmt};
+use std::{cell::Cell, collections::BTreeSet, fmt};
 
 use prost_reflect::{Kind, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+/// Values of a body at most, those in others counted too: more than any list of ours has.
+const MAX_VALUES: u32 = 64 * 1024;
+
 /// Checks the JSON of a message, or of what no descriptor describes.
 ///
 /// # Errors
-/// What the JSON reader says, with the place; also for a name that stands twice in one object, and for a field that
-/// stands there by both of its names.
+/// What the JSON reader says, with the place; also for a name that stands twice in one object, for a field that stands
+/// there by both of its names, and for too many values.
 pub(super) fn check(message: Option<MessageDescriptor>, json: &[u8]) -> serde_json::Result<()> {
     let shape = message.map_or(Shape::Open, Shape::Message);
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    shape.deserialize(&mut reader)?;
+    let (mut reader, left) = (serde_json::Deserializer::from_slice(json), Cell::new(MAX_VALUES));
+    Check { shape, left: &left }.deserialize(&mut reader)?;
     reader.end()
 }
 
@@ -67,15 +71,28 @@ enum Member {
     Key(String),
 }
 
-impl<'de> DeserializeSeed<'de> for Shape {
+/// Checks one value.
+struct Check<'a> {
+    shape: Shape,
+    /// How many values there may still be.
+    left: &'a Cell<u32>,
+}
+
+impl<'de> DeserializeSeed<'de> for Check<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Some(left) = self.left.get().checked_sub(1) else {
+            return Err(D::Error::custom(format_args!(
+                "it has more than {MAX_VALUES} values: send less at a time"
+            )));
+        };
+        self.left.set(left);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Shape {
+impl<'de> Visitor<'de> for Check<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,17 +102,17 @@ impl<'de> Visitor<'de> for Shape {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut seen = BTreeSet::new();
         while let Some(name) = map.next_key::<String>()? {
-            let (member, shape) = self.member(&name);
+            let (member, shape) = self.shape.member(&name);
             if !seen.insert(member) {
                 return Err(A::Error::custom(format_args!("{name:?} is said twice")));
             }
-            map.next_value_seed(shape)?;
+            map.next_value_seed(Check { shape, left: self.left })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(self.clone())?.is_some() {}
+        while items.next_element_seed(Check { shape: self.shape.clone(), left: self.left })?.is_some() {}
         Ok(())
     }
 
@@ -158,5 +175,14 @@ mod tests {
         ] {
             assert!(checked(enqueue, twice).unwrap_err().contains("is said twice"), "{twice}");
         }
+    }
+
+    #[test]
+    fn a_body_has_so_many_values_and_no_more() {
+        let enqueue = "airunner.job.v1.EnqueueJobsRequest";
+        // The message and its list are two.
+        let json = |count: u32| format!(r#"{{"jobs": [{}{{}}]}}"#, "{},".repeat(count as usize - 3));
+        checked(enqueue, &json(MAX_VALUES)).unwrap();
+        assert!(checked(enqueue, &json(MAX_VALUES + 1)).unwrap_err().contains("more than 65536 values"));
     }
 }
