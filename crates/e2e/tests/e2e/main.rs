@@ -6,6 +6,7 @@ mod calls;
 mod clock;
 mod denial;
 mod escalation;
+mod hostile;
 mod job_rest;
 mod jobs;
 mod json;
