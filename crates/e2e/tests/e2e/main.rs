@@ -4,6 +4,7 @@
 
 mod calls;
 mod clock;
+mod connect;
 mod denial;
 mod escalation;
 mod hostile;
@@ -16,6 +17,7 @@ mod lines;
 mod listeners;
 mod matrix;
 mod metrics;
+mod openapi;
 mod order;
 mod output;
 mod permissions;

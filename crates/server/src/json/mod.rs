@@ -4,6 +4,7 @@
 
 mod body;
 mod encoding;
+mod example;
 mod fault;
 mod frames;
 mod message;

@@ -83,10 +83,15 @@ impl Template {
         self.segments == other.segments && self.verb == other.verb
     }
 
-    /// More literals and a verb come before fewer and none.
+    /// Whether it ends in a verb, as in `:revoke`.
+    pub(super) fn has_verb(&self) -> bool {
+        self.verb.is_some()
+    }
+
+    /// A verb and more literals come before none and fewer.
     pub(super) fn precision(&self) -> (bool, usize) {
         let literals = self.segments.iter().filter(|segment| matches!(segment, Segment::Literal(_)));
-        (self.verb.is_some(), literals.count())
+        (self.has_verb(), literals.count())
     }
 
     /// What the variables are in `path`, if it is of this template.
