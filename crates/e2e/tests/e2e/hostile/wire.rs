@@ -164,7 +164,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<S> {
         let asked = frame(PING, NONE, 0, b"the last");
         open = open && timeout(PATIENCE, writer.write_all(&asked)).await.is_ok_and(|sent| sent.is_ok());
         let _ = timeout(PATIENCE, writer.shutdown()).await;
-        (timeout(PATIENCE, reading).await.expect("the end of the connection").unwrap(), !open)
+        if !open {
+            // The stream looked for an alert when its write failed, and the reader may not be woken any more.
+            return (timeout(SILENCE, reading).await.ok().and_then(Result::unwrap), true);
+        }
+        (timeout(PATIENCE, reading).await.expect("the end of the connection").unwrap(), false)
     }
 }
 
