@@ -48,6 +48,8 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 const MOST: usize = 8 * 1024;
 
 struct World {
+    /// It lives as long as the process.
+    _server: TestServer,
     router: Router,
     door: Door,
 }
@@ -58,8 +60,6 @@ impl World {
     async fn new() -> Self {
         let server = TestServer::start().await;
         let app = server.app.clone();
-        // It lives as long as the process.
-        std::mem::forget(server);
         let methods = Arc::new(Methods::load(DESCRIPTOR_SET).expect("our descriptors"));
         let api = Api { app: app.clone(), methods: methods.clone() };
         let principals = PrincipalServiceServer::new(PrincipalApi(api.clone()));
@@ -78,7 +78,8 @@ impl World {
             stale: tokio::sync::watch::channel(false).1,
         };
         let loopback = LoopbackListener::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
-        Self { router: Router::new(parts), door: Door::Loopback(loopback.expect("a loopback address")) }
+        let door = Door::Loopback(loopback.expect("a loopback address"));
+        Self { _server: server, router: Router::new(parts), door }
     }
 }
 

@@ -14,18 +14,22 @@ use crate::{refusal, transcoded::RUNTIME};
 /// Rows of each list.
 const ROWS: usize = 12;
 
+struct Both {
+    stores: [Stores; 2],
+    /// It lives as long as the process.
+    _sqlite: SqliteStore,
+}
+
 /// The same rows in both.
-static STORES: LazyLock<[Stores; 2]> = LazyLock::new(|| {
+static STORES: LazyLock<Both> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let options = SqliteOptions::new(folder.join("store.db"), folder.join("output"));
     let sqlite = SqliteStore::open(options).expect("a store");
     let stores = [MemoryStore::new(1 << 20).stores(), sqlite.stores()];
-    // It lives as long as the process.
-    std::mem::forget(sqlite);
     for stores in &stores {
         RUNTIME.block_on(fill(stores, &SeededRandom::new(1)));
     }
-    stores
+    Both { stores, _sqlite: sqlite }
 });
 
 async fn fill(stores: &Stores, random: &dyn SecureRandom) {
@@ -50,7 +54,7 @@ async fn fill(stores: &Stores, random: &dyn SecureRandom) {
 pub fn run(input: &[u8]) {
     let [list, size, token @ ..] = input else { return };
     let Ok(token) = std::str::from_utf8(token) else { return };
-    for stores in LazyLock::force(&STORES) {
+    for stores in &STORES.stores {
         if let Err(error) = RUNTIME.block_on(walk(stores, *list, *size, token)) {
             refusal::holds(&error, &[Label::PageToken]);
             assert_eq!(error.field(), Some("page_token"));
@@ -63,7 +67,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![vec![0, 3], b"\x00\x03garbage".to_vec()];
     for list in 0..4u8 {
         let page = PageRequest::parse(3, "").expect("a page");
-        for stores in LazyLock::force(&STORES) {
+        for stores in &STORES.stores {
             let page = RUNTIME.block_on(list_of(stores, list, &page)).expect("a page");
             let token = page.next.expect("more than a page");
             seeds.extend((0..4u8).map(|list| [&[list, 3], token.as_bytes()].concat()));

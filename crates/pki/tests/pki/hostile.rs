@@ -194,7 +194,7 @@ fn certificates_that_are_none_are_refused() {
 fn a_serial_number_has_one_form() {
     let ca = TestCa::new();
     let mut leaf = ca.client(PrincipalType::User, "u").der().to_vec();
-    let serial = [&[0x02, 16][..], &parse_certificate(&leaf, ca.arc()).unwrap().serial.as_bytes()].concat();
+    let serial = [&[0x02, 16][..], parse_certificate(&leaf, ca.arc()).unwrap().serial.as_bytes()].concat();
     let at = leaf.windows(serial.len()).position(|window| window == serial).unwrap();
     leaf[at + 2..at + 4].copy_from_slice(&[0, 0x7f]);
     let error = parse_certificate(&leaf, ca.arc()).unwrap_err();

@@ -165,7 +165,7 @@ async fn tokens_that_are_none_tell_nothing() {
     for token in
         ["", "aet1_", "aet1_AAAA", "bearer", &format!("aet1_{}", "A".repeat(400)), &"x".repeat(100_000)]
     {
-        let request = EnrollRequest { token: token.to_owned(), csr: csr.clone(), ..Default::default() };
+        let request = EnrollRequest { token: token.to_owned(), csr: csr.clone() };
         let answer = stranger.call(ENROLL, &request).await.unwrap();
         assert_eq!(answer.label, "token-invalid", "{}", &token[..token.len().min(20)]);
         told.push(answer.message);

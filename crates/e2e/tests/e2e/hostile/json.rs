@@ -58,7 +58,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("surrogates the wrong way round", text(r#"{"principalId":"\udc00\ud800"}"#), ""),
         ("a surrogate in bytes", b"{\"principalId\":\"\xed\xa0\x80\"}".to_vec(), ""),
         ("bytes that are no UTF-8", b"{\"principalId\":\"\xff\"}".to_vec(), ""),
-        ("UTF-16", b"{\0\"\0p\0\"\0:\01\0}\0".to_vec(), ""),
+        ("UTF-16", b"{\0\"\0p\0\"\0:\0{\0}\0".to_vec(), ""),
         ("a byte order mark", b"\xef\xbb\xbf{}".to_vec(), ""),
         ("a line end in a text", text("{\"principalId\":\"a\nb\"}"), ""),
         ("a comment", text("{/* x */}"), ""),

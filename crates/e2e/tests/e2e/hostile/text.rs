@@ -52,7 +52,8 @@ async fn a_name_that_looks_like_another_is_none() {
         let json = [("content-type", "application/json")];
         let answer = admin.http("POST", "/v1/principals", &json, body.as_bytes()).await.unwrap();
         assert_eq!(answer.status(), 400, "{how}");
-        let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded: Vec<String> = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = encoded.concat();
         for path in [format!("/v1/principals/{encoded}"), format!("/v1/principals/{name}")] {
             // Some of it no URI may hold.
             let Ok(_) = format!("https://localhost{path}").parse::<http::Uri>() else { continue };

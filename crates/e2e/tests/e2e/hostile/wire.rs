@@ -192,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
         let _ = timeout(PATIENCE, self.0.write_all(bytes)).await.expect("a server that reads");
         let _ = self.0.flush().await;
         let mut said = Vec::new();
-        let mut piece = [0; 16 * 1024];
+        let mut piece = vec![0; 16 * 1024];
         while let Ok(Ok(length @ 1..)) = timeout(SILENCE, self.0.read(&mut piece)).await {
             said.extend_from_slice(&piece[..length]);
         }
