@@ -68,16 +68,12 @@ pub fn status(error: &Error, request_id: &str) -> Status {
 /// A text as it leaves: of at most so many bytes, and without what a terminal would take for more than text.
 fn told(text: &str, most: usize) -> String {
     const CUT: &str = "…";
-    let plain = |text: &str| text.replace(char::is_control, "\u{fffd}");
-    if text.len() <= most && !text.contains(char::is_control) {
-        return text.to_owned();
+    let mut text = text.replace(char::is_control, "\u{fffd}");
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most - CUT.len()));
+        text.push_str(CUT);
     }
-    let text = plain(text);
-    if text.len() <= most {
-        return text;
-    }
-    let end = text.floor_char_boundary(most - CUT.len());
-    format!("{}{CUT}", &text[..end])
+    text
 }
 
 /// The HTTP status of a failed call, by the label that it carries.
@@ -88,8 +84,8 @@ pub(crate) fn http_status(status: &Status) -> StatusCode {
 }
 
 /// Gives the ends of calls that failed before they reached a handler, in the gRPC library, the form of all others: a
-/// message that is too large, one that is packed, and bytes that are no message. Statuses that have details are ours already; those of the
-/// standard services stay as they are.
+/// message that is too large, one that is packed, and bytes that are no message. Statuses that have details are ours
+/// already; those of the standard services stay as they are.
 pub(crate) fn label(headers: &mut HeaderMap, request_id: &str) {
     let Some(theirs) = Status::from_header_map(headers).filter(|status| status.details().is_empty()) else {
         return;
