@@ -8,6 +8,7 @@ mod connect;
 mod cross_site;
 mod denial;
 mod escalation;
+mod hostile;
 mod job_rest;
 mod jobs;
 mod json;

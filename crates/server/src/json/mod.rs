@@ -8,6 +8,7 @@ mod example;
 mod fault;
 mod frames;
 mod message;
+mod once;
 mod openapi;
 mod reply;
 mod route;
