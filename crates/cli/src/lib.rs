@@ -9,6 +9,7 @@ mod connection;
 mod context;
 mod failure;
 mod profile;
+mod progress;
 mod prompt;
 mod report;
 mod runtime;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use crate::{cli::Cli, context::Context};
 
 /// Runs the command that this process was started with. The exit code is 0, 1 (failed), 2 (usage), 3 (not
-/// authenticated), 4 (denied), 5 (not found), 130 (interrupted), or of `job attach` the job's own.
+/// authenticated), 4 (denied), 5 (not found), 130 (interrupted), or of `job exec` and `job attach` the job's own.
 pub fn main() -> ExitCode {
     let cli = match Cli::parse(std::env::args_os()) {
         Ok(cli) => cli,

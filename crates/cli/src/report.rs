@@ -41,6 +41,14 @@ pub(crate) struct Output {
     /// Whether a person reads stdout.
     pub(crate) is_terminal: bool,
     has_colour: bool,
+    stderr: Stderr,
+}
+
+/// What may be done with stderr.
+#[derive(Clone, Copy, Debug)]
+struct Stderr {
+    is_terminal: bool,
+    has_colour: bool,
 }
 
 /// What a command came to.
@@ -176,9 +184,23 @@ impl Output {
             None => of_variable.transpose()?.unwrap_or_default(),
         };
         let is_terminal = io::stdout().is_terminal();
-        let is_plain = environment.variable("NO_COLOR").is_some()
-            || environment.variable("TERM").is_some_and(|terminal| terminal == "dumb");
-        Ok(Self { format, is_terminal, has_colour: is_terminal && !is_plain })
+        let is_plain = is_plain(environment);
+        Ok(Self {
+            format,
+            is_terminal,
+            has_colour: is_terminal && !is_plain,
+            stderr: Stderr::of_process(is_plain),
+        })
+    }
+
+    /// Whether a person reads stderr.
+    pub(crate) const fn is_watched(self) -> bool {
+        self.stderr.is_terminal
+    }
+
+    /// Whether stderr may be coloured.
+    pub(crate) const fn has_colour_on_stderr(self) -> bool {
+        self.stderr.has_colour
     }
 
     /// Writes a result, or a part of one, to stdout at once.
@@ -227,6 +249,19 @@ impl Output {
         let size = || rustix::termios::tcgetwinsize(io::stdout()).ok();
         self.is_terminal.then(size).flatten().map(|size| size.ws_col).filter(|width| *width > 0)
     }
+}
+
+impl Stderr {
+    fn of_process(is_plain: bool) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        Self { is_terminal, has_colour: is_terminal && !is_plain }
+    }
+}
+
+/// Whether nothing is to be coloured, whatever reads it (no-color.org).
+fn is_plain(environment: &Environment) -> bool {
+    environment.variable("NO_COLOR").is_some()
+        || environment.variable("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 /// Says on stderr what failed and what to do next. Returns the exit code.

@@ -1,7 +1,10 @@
-//! `job`: submit, look up, follow, stop.
+//! `job`: submit, start, look up, follow, stop.
 
 mod attach;
+mod input;
 mod logs;
+mod spec;
+mod start;
 mod submit;
 
 use std::time::Duration;
@@ -35,6 +38,10 @@ pub(crate) struct JobArgs {
 enum JobCommand {
     /// Put a command into a queue and print the job's id
     Submit(submit::SubmitArgs),
+    /// Start a job on a worker that waits for one; print its id and its process id
+    Start(start::StartArgs),
+    /// Start a job and follow it to its end; the exit code is the job's
+    Exec(start::ExecArgs),
     /// List jobs, newest first
     List(ListArgs),
     /// Print a job's state, one word
@@ -55,6 +62,8 @@ impl JobArgs {
         match &self.command {
             None => running(context),
             Some(JobCommand::Submit(args)) => args.run(context),
+            Some(JobCommand::Start(args)) => args.run(context),
+            Some(JobCommand::Exec(args)) => args.run(context),
             Some(JobCommand::List(args)) => args.run(context),
             Some(JobCommand::Status(args)) => args.run(context),
             Some(JobCommand::Logs(args)) => args.run(context),

@@ -5,4 +5,6 @@ mod bed;
 mod bootstrap;
 mod files;
 mod frame;
+mod job;
+mod live;
 mod prompt;
