@@ -3,6 +3,7 @@
 
 mod agent;
 mod audit;
+mod authz;
 mod bench;
 mod ca;
 mod certificate;
@@ -12,7 +13,9 @@ mod enrollment;
 mod job;
 mod man;
 mod principal;
+mod profile;
 mod renew;
+mod watch;
 mod whoami;
 mod worker;
 
@@ -24,7 +27,8 @@ use crate::{
     bootstrap::BootstrapArgs,
     context::Context,
     failure::{Failure, Result},
-    report::Report,
+    progress,
+    report::{Output, Report},
 };
 
 /// What can be asked for.
@@ -57,6 +61,10 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// The audit log
     Audit(audit::AuditArgs),
+    /// Why someone may or may not do something
+    Authz(authz::AuthzArgs),
+    /// Named connections: which there are, and which is used
+    Profile(profile::ProfileArgs),
     /// Measure how much a server does in a time
     Bench(bench::BenchArgs),
     /// Print the completion of commands and options for a shell
@@ -84,6 +92,8 @@ impl Command {
             Self::Job(args) => args.run(context),
             Self::Worker(args) => args.run(context),
             Self::Audit(args) => args.run(context),
+            Self::Authz(args) => args.run(context),
+            Self::Profile(args) => args.run(context),
             Self::Bench(args) => args.run(context),
             Self::Completion(args) => Ok(args.run()),
             Self::Man(args) => args.run(),
@@ -158,16 +168,18 @@ impl Paging {
     }
 
     /// Asks for page after page until there are as many as wanted. `fetch` takes size and token of a page, and returns
-    /// its rows and the token of the next.
+    /// its rows and the token of the next. Whoever waits for many pages sees how many rows have come.
     ///
     /// # Errors
     /// What `fetch` fails with.
     pub(crate) async fn collect<T>(
         &self,
+        output: Output,
         mut fetch: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String)>,
     ) -> Result<Listed<T>> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let mut listed = Listed { items: Vec::new(), next: self.page_token.clone() };
+        let mut progress = None;
         loop {
             let size = (limit - listed.items.len()).min(Self::PAGE);
             let size = u32::try_from(size).unwrap_or(self.limit);
@@ -177,6 +189,9 @@ impl Paging {
             if listed.next.is_none() || listed.items.len() >= limit {
                 return Ok(listed);
             }
+            progress
+                .get_or_insert_with(|| progress::spinner(output, "listing"))
+                .say(format!("listing, {} so far", listed.items.len()));
         }
     }
 }
@@ -220,12 +235,14 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::context::Environment;
 
     async fn collect(limit: u32, rows: usize) -> (Listed<usize>, Vec<u32>) {
         let sizes = Mutex::new(Vec::new());
         let paging = Paging { limit, page_token: None };
+        let output = Output::of_process(None, &Environment::new(|_| None)).unwrap();
         let listed = paging
-            .collect(async |size, token: String| {
+            .collect(output, async |size, token: String| {
                 sizes.lock().unwrap().push(size);
                 let start: usize = token.parse().unwrap_or(0);
                 let end = rows.min(start + size as usize);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use airunner_client::{Client, ClientOptions};
-use airunner_core::{Clock, SecureRandom};
+use airunner_core::{Clock, SecureRandom, Timestamp};
 use airunner_net::system::{SystemClock, SystemRandom};
 
 use crate::{
@@ -31,8 +31,7 @@ impl Context {
     ///
     /// # Errors
     /// A usage error for an output format that is none.
-    pub(crate) fn new(cli: &Cli) -> Result<Self> {
-        let environment = Environment::of_process();
+    pub(crate) fn new(cli: &Cli, environment: Environment) -> Result<Self> {
         Ok(Self {
             output: Output::of_process(cli.output.output, &environment)?,
             environment,
@@ -42,12 +41,22 @@ impl Context {
         })
     }
 
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The connection that was chosen.
     ///
     /// # Errors
     /// Usage, `config` and `file`, see [`Connection::resolve`].
     pub(crate) fn connection(&self) -> Result<Connection> {
         Connection::resolve(&self.given, &self.environment)
+    }
+
+    /// The profile that was named, by option or variable.
+    pub(crate) fn profile_name(&self) -> Option<String> {
+        self.given.profile.clone().or_else(|| self.environment.variable("AIRUNNER_PROFILE"))
     }
 
     /// What a client is made of.
@@ -79,7 +88,8 @@ impl Environment {
         Self(Arc::new(variable))
     }
 
-    fn of_process() -> Self {
+    /// Those of this process.
+    pub(crate) fn of_process() -> Self {
         Self::new(|name| std::env::var(name).ok())
     }
 

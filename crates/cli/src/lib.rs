@@ -8,6 +8,7 @@ mod commands;
 mod connection;
 mod context;
 mod failure;
+mod near;
 mod profile;
 mod progress;
 mod prompt;
@@ -20,7 +21,10 @@ mod view;
 
 use std::process::ExitCode;
 
-use crate::{cli::Cli, context::Context};
+use crate::{
+    cli::Cli,
+    context::{Context, Environment},
+};
 
 /// Runs the command that this process was started with. The exit code is 0, 1 (failed), 2 (usage), 3 (not
 /// authenticated), 4 (denied), 5 (not found), 130 (interrupted), or of `job exec` and `job attach` the job's own.
@@ -33,12 +37,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let finished = Context::new(&cli).and_then(|context| {
+    let environment = Environment::of_process();
+    let finished = Context::new(&cli, environment.clone()).and_then(|context| {
         let report = cli.command.run(&context)?;
         report.print(context.output)
     });
     match finished {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => report::print_failure(&failure),
+        Err(failure) => report::print_failure(&failure, &environment),
     }
 }

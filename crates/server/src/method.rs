@@ -51,10 +51,42 @@ impl Methods {
         self.0.get(path).copied()
     }
 
+    /// The RPC that a person means: its path, or as much of its end as names one, with `/` or `.` between the words, in
+    /// any case.
+    ///
+    /// # Errors
+    /// `invalid-argument` naming those that may be meant.
+    pub fn find(&self, name: &str) -> Result<(&str, Method)> {
+        const SHOWN: usize = 5;
+        let wanted = words(name);
+        let is_meant = |path: &&str| {
+            let path = words(path);
+            path.strip_suffix(&wanted).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+        };
+        let mut meant: Vec<&str> = self.0.keys().map(String::as_str).filter(is_meant).collect();
+        meant.sort_unstable();
+        match (wanted.is_empty(), meant.as_slice()) {
+            (false, [path]) => Ok((path, self.0[*path])),
+            (false, [_, _, ..]) => {
+                meant.truncate(SHOWN);
+                Err(Error::invalid("method", format!("{name:?} may be {}", meant.join(" or "))))
+            }
+            _ => Err(Error::invalid(
+                "method",
+                format!("there is no RPC {name:?}: name one, as in CancelJob or JobService/CancelJob"),
+            )),
+        }
+    }
+
     /// Every path with what is declared there.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Method)> {
         self.0.iter().map(|(path, method)| (path.as_str(), *method))
     }
+}
+
+/// A name as names are compared.
+fn words(name: &str) -> String {
+    name.trim().trim_start_matches('/').replace('.', "/").to_ascii_lowercase()
 }
 
 fn declared(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Method> {
@@ -94,5 +126,27 @@ mod tests {
             Method { permission: Permission::PrincipalsManage, public: false, streaming: false }
         );
         assert!(methods.get("/airunner.principal.v1.PrincipalService/Nothing").is_none());
+    }
+
+    #[test]
+    fn a_person_names_an_rpc_by_as_much_as_it_takes() {
+        let methods = Methods::load(airunner_proto::DESCRIPTOR_SET).unwrap();
+        let path = "/airunner.job.v1.JobService/CancelJob";
+        for name in [
+            path,
+            "airunner.job.v1.JobService.CancelJob",
+            "JobService/CancelJob",
+            "JobService.CancelJob",
+            "CancelJob",
+            "canceljob",
+        ] {
+            assert_eq!(methods.find(name).unwrap().0, path, "{name}");
+        }
+        for wrong in ["", "/", "Job", "ancelJob", "JobService"] {
+            let error = methods.find(wrong).unwrap_err();
+            assert!(error.message().contains("there is no RPC"), "{wrong}: {error}");
+        }
+        let error = methods.find("ServerReflectionInfo").unwrap_err();
+        assert!(error.message().contains(" or /grpc.reflection.v1alpha"), "{error}");
     }
 }

@@ -13,10 +13,11 @@ use clap::{Args, Subcommand};
 pub(super) use issue::KeyType;
 pub(super) use local::ParsedView;
 
-use super::{Paging, PrincipalName, present, renew};
+use super::{Paging, PrincipalName, present, renew, watch::Watch};
 use crate::{
     context::Context,
     failure::{Failure, Result},
+    near::{Named, or_near},
     report::{Report, Table},
     runtime::wait,
     values::{self, CertificateName},
@@ -62,7 +63,7 @@ impl CertificateArgs {
             CertificateCommand::Register(args) => args.run(context),
             CertificateCommand::List(args) => args.run(context),
             CertificateCommand::Get(args) => args.run(context),
-            CertificateCommand::Show(args) => args.run(),
+            CertificateCommand::Show(args) => args.run(context),
             CertificateCommand::Verify(args) => args.run(context),
             CertificateCommand::Renew => renew::run(context),
             CertificateCommand::Rotate(args) => args.run(context),
@@ -123,12 +124,14 @@ struct ListArgs {
     active: bool,
     #[command(flatten)]
     paging: Paging,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = wait(self.paging.collect(async |page_size, page_token| {
+        let fetch = async |page_size, page_token| {
             let request = ListCertificatesRequest {
                 page_size,
                 page_token,
@@ -140,10 +143,13 @@ impl ListArgs {
             let answer = client.certificates().list_certificates(request).await?.into_inner();
             let views: Vec<_> = answer.certificates.into_iter().map(CertificateView::of_list).collect();
             Ok((views, answer.next_page_token))
-        }))?;
-        let mut table = Table::new(CertificateView::HEADERS, "there are no such certificates");
-        listed.items.iter().for_each(|view| table.add(view.row()));
-        Ok(listed.note(Report::table(table, &listed.value("certificates")?)?))
+        };
+        self.watch.run(context, async || {
+            let listed = self.paging.collect(context.output, fetch).await?;
+            let mut table = Table::new(CertificateView::HEADERS, "there are no such certificates");
+            listed.items.iter().for_each(|view| table.add(view.row(context.now())));
+            Ok(listed.note(Report::table(table, &listed.value("certificates")?)?))
+        })
     }
 }
 
@@ -159,13 +165,16 @@ struct GetArgs {
 impl GetArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let (serial_number, fingerprint) = CertificateChoice::wire(self.choice.get().ok_or_else(which)?);
+        let serial = serial_number.clone();
         let request = GetCertificateRequest { serial_number, fingerprint };
         let client = context.client()?;
-        let answer = wait(async { Ok(client.certificates().get_certificate(request).await?.into_inner()) })?;
+        let answer = wait(or_near(&client, Named::Certificate(&serial), async {
+            Ok(client.certificates().get_certificate(request).await?.into_inner())
+        }))?;
         let view = CertificateView::from(present(answer.certificate, "certificate")?);
         match &view.pem {
             Some(pem) if self.pem => Report::text(pem.clone(), &view),
-            _ => Report::record(view.fields(), &view),
+            _ => Report::record(view.fields(context.now()), &view),
         }
     }
 }

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use airunner_core::Timestamp;
 use airunner_proto::job::v1::{self as pb, JobState, OutputStream, exit::How, job_event::Kind};
 use data_encoding::BASE64;
 use serde::{Serialize, Serializer};
 
-use super::{duration, precise_time, short, some, time, word};
+use super::{
+    duration,
+    moment::{Moment, beside},
+    precise_time, some, time, word,
+};
 
 /// A job.
 #[derive(Debug, Serialize)]
@@ -28,15 +33,15 @@ pub(crate) struct JobView {
     labels: BTreeMap<String, String>,
     attempt: u32,
     holder: Option<String>,
-    lease_deadline: Option<String>,
+    lease_deadline: Option<Moment>,
     process_id: Option<u32>,
     exit: Option<ExitView>,
     reason: Option<String>,
     cancelling: bool,
-    created_at: Option<String>,
-    visible_at: Option<String>,
-    started_at: Option<String>,
-    finished_at: Option<String>,
+    created_at: Option<Moment>,
+    visible_at: Option<Moment>,
+    started_at: Option<Moment>,
+    finished_at: Option<Moment>,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,10 +97,10 @@ impl JobView {
     /// The headers of [`JobView::row`].
     pub(crate) const HEADERS: &[&str] = &["ID", "STATE", "QUEUE", "OWNER", "CREATED", "COMMAND"];
 
-    /// A row of a list.
-    pub(crate) fn row(&self) -> [String; 6] {
+    /// A row of a list, as it is at `now`.
+    pub(crate) fn row(&self, now: Timestamp) -> [String; 6] {
         let (id, state, queue) = (self.job_id.clone(), self.state.clone(), self.queue.clone());
-        [id, state, queue, self.owner.clone(), short(self.created_at.as_ref()), self.command_line()]
+        [id, state, queue, self.owner.clone(), beside(self.created_at, now), self.command_line()]
     }
 
     /// Command and arguments as a shell would take them.

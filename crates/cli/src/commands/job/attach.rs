@@ -12,6 +12,7 @@ use super::{JobName, logs};
 use crate::{
     context::Context,
     failure::{Failure, Result},
+    near::{Named, or_near},
     report::{Format, Output, Report},
     runtime::{Signals, wait_with_signals},
     view::job::{EndedView, EventView, ExitView},
@@ -66,7 +67,8 @@ impl AttachArgs {
         let client = context.client()?;
         let watched = wait_with_signals(async {
             let mut signals = Signals::listen()?;
-            watch(&client, context.output, &job_id, self.from.0, &mut signals).await
+            let watching = watch(&client, context.output, &job_id, self.from.0, &mut signals);
+            or_near(&client, Named::Job(&job_id), watching).await
         });
         watched.and_then(|outcome| report(context.output, &job_id, outcome)).map_err(with_own_code)
     }
@@ -75,7 +77,7 @@ impl AttachArgs {
 /// The failure, with the code that tells it from the job's own.
 pub(super) fn with_own_code(failure: Failure) -> Failure {
     match failure {
-        Failure::Failed(_) => Failure::WithCode(NO_CODE, Box::new(failure)),
+        Failure::Failed(_) | Failure::Near(..) => Failure::WithCode(NO_CODE, Box::new(failure)),
         failure => failure,
     }
 }
