@@ -6,8 +6,9 @@ mod audit;
 mod authz;
 mod bench;
 mod ca;
-mod certificate;
+pub(crate) mod certificate;
 mod completion;
+mod doctor;
 mod enroll;
 mod enrollment;
 mod job;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Audit(audit::AuditArgs),
     /// Why someone may or may not do something
     Authz(authz::AuthzArgs),
+    /// Look at everything that has to be right, and say what to do about what is not
+    Doctor(doctor::DoctorArgs),
     /// Named connections: which there are, and which is used
     Profile(profile::ProfileArgs),
     /// Measure how much a server does in a time
@@ -93,6 +96,7 @@ impl Command {
             Self::Worker(args) => args.run(context),
             Self::Audit(args) => args.run(context),
             Self::Authz(args) => args.run(context),
+            Self::Doctor(args) => args.run(context),
             Self::Profile(args) => args.run(context),
             Self::Bench(args) => args.run(context),
             Self::Completion(args) => Ok(args.run()),

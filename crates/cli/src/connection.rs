@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, path::PathBuf, sync::Arc};
 
-use airunner_client::{ClientOptions, Endpoint, IdentityFiles, IdentitySource};
+use airunner_client::{ClientOptions, Endpoint, IdentityFiles, IdentitySource, LoadedIdentity};
 use airunner_core::{Clock, Error, Label, Secret, SecureRandom};
 use airunner_net::TlsProfile;
 use clap::{ArgMatches, Args, parser::ValueSource};
@@ -191,6 +191,17 @@ impl Connection {
         }
         let identity = self.identity.as_ref().ok_or_else(|| nothing("trust bundle"))?;
         Ok(self.source(identity)?.load()?.roots().to_vec())
+    }
+
+    /// The server's address, as it was given.
+    pub(crate) fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
+    /// The identity, read from where it is kept.
+    pub(crate) fn load_identity(&self) -> Result<LoadedIdentity> {
+        let identity = self.identity.as_ref().ok_or_else(|| nothing("identity"))?;
+        Ok(self.source(identity)?.load()?)
     }
 
     /// The identity's folder, which alone can be renewed.

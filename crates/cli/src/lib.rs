@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod connection;
 mod context;
+mod doctor;
 mod failure;
 mod near;
 mod profile;

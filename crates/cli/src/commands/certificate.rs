@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 
 pub(super) use issue::KeyType;
 pub(super) use local::ParsedView;
+pub(crate) use local::check_identity;
 
 use super::{Paging, PrincipalName, present, renew, watch::Watch};
 use crate::{

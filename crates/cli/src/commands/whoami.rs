@@ -25,6 +25,7 @@ struct WhoamiView {
     fingerprint: String,
     certificate_hash: String,
     spiffe_id: String,
+    server_version: String,
 }
 
 /// Asks the server who is calling.
@@ -39,6 +40,7 @@ pub(super) fn run(context: &Context) -> Result<Report> {
         fingerprint: answer.fingerprint,
         certificate_hash: answer.certificate_hash,
         spiffe_id: answer.spiffe_id,
+        server_version: answer.server_version,
     };
     let mut fields = view.principal.fields(context.now());
     // Of oneself one wants to know what one is and may, not how the record came to be.
@@ -50,6 +52,7 @@ pub(super) fn run(context: &Context) -> Result<Report> {
         ("expires", told(view.expires_at, context.now())),
         ("fingerprint", view.fingerprint.clone()),
         ("certificate hash", view.certificate_hash.clone()),
+        ("server's version", view.server_version.clone()),
     ]);
     Report::record(fields, &view)
 }

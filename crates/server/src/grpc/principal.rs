@@ -202,6 +202,7 @@ impl PrincipalApi {
                 .unwrap_or_default(),
             certificate_hash: hash.unwrap_or_default(),
             spiffe_id: me.spiffe_id,
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
 

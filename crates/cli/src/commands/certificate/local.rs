@@ -166,6 +166,16 @@ impl VerifyArgs {
     }
 }
 
+/// Checks the chain of an identity, leaf first, DER, under these roots.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_identity(chain: &[Vec<u8>], roots: &[Vec<u8>], clock: &dyn Clock) -> Result<()> {
+    let parse = |der: &Vec<u8>| Ok((der.clone(), parse_certificate(der, &OidArc::default())?));
+    let chain = chain.iter().map(parse).collect::<airunner_core::Result<Vec<_>>>()?;
+    check_chain(&chain, roots, clock)
+}
+
 /// Builds the chain from the leaf to a root, as a TLS peer does, for what the leaf is for.
 fn check_chain(chain: &[(Vec<u8>, ParsedCertificate)], roots: &[Vec<u8>], clock: &dyn Clock) -> Result<()> {
     let refuse = |why: String| Failure::from(Error::invalid("certificate", why));
