@@ -23,10 +23,8 @@ pub fn explain(subject: &Principal, permission: Permission) -> Explanation {
     let is_active = subject.status == PrincipalStatus::Active;
     let has_permission = is_everyones(permission) || subject.may(permission);
     let allowed = permission == Permission::Anonymous || (is_active && has_permission);
-    let allowing = match is_everyones(permission) {
-        true => Vec::new(),
-        false => Role::ALL.iter().filter(|role| role.may(permission)).copied().collect(),
-    };
+    let holding = |role: &&Role| !is_everyones(permission) && role.may(permission);
+    let allowing = Role::ALL.iter().filter(holding).copied().collect();
     let mut notes = Vec::new();
     if !is_active && !has_permission {
         notes
@@ -80,8 +78,11 @@ fn narrowed(subject: &Principal, permission: Permission) -> Option<String> {
     let held = subject.effective_roles();
     let sees_all = sees_all_jobs(&held, permission);
     Some(match permission {
-        Permission::JobsList | Permission::EventsStream if sees_all => "over all jobs".to_owned(),
-        Permission::JobsCancel | Permission::JobsAttach if sees_all => "over all jobs".to_owned(),
+        Permission::JobsList | Permission::EventsStream | Permission::JobsCancel | Permission::JobsAttach
+            if sees_all =>
+        {
+            "over all jobs".to_owned()
+        }
         Permission::JobsList | Permission::EventsStream => {
             "over jobs that it owns or holds the lease of, no others".to_owned()
         }

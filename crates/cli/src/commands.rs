@@ -99,7 +99,7 @@ impl Command {
             Self::Doctor(args) => args.run(context),
             Self::Profile(args) => args.run(context),
             Self::Bench(args) => args.run(context),
-            Self::Completion(args) => Ok(args.run()),
+            Self::Completion(args) => args.run(),
             Self::Man(args) => args.run(),
         }
     }
@@ -107,15 +107,26 @@ impl Command {
 
 /// An id: positional, or as an option for scripts that name everything.
 macro_rules! id_argument {
-    ($(#[doc = $doc:literal])+ $name:ident: $id:ty, $value:literal, $alias:literal) => {
+    ($(#[doc = $doc:literal])+ $name:ident: $id:ty, $value:literal, $alias:literal, $completer:path) => {
         $(#[doc = $doc])+
         #[derive(clap::Args, Clone, Debug)]
         pub(crate) struct $name {
             $(#[doc = $doc])+
-            #[arg(value_name = $value, required_unless_present = "id_option")]
+            #[arg(
+                value_name = $value,
+                required_unless_present = "id_option",
+                add = clap_complete::ArgValueCompleter::new($completer)
+            )]
             id: Option<$id>,
             /// The same, as an option
-            #[arg(long = "id", alias = $alias, value_name = $value, conflicts_with = "id", hide_short_help = true)]
+            #[arg(
+                long = "id",
+                alias = $alias,
+                value_name = $value,
+                conflicts_with = "id",
+                hide_short_help = true,
+                add = clap_complete::ArgValueCompleter::new($completer)
+            )]
             id_option: Option<$id>,
         }
 
@@ -132,15 +143,15 @@ macro_rules! id_argument {
 
 id_argument! {
     /// The principal's id
-    PrincipalName: airunner_core::PrincipalId, "PRINCIPAL", "principal"
+    PrincipalName: airunner_core::PrincipalId, "PRINCIPAL", "principal", crate::complete::principals
 }
 id_argument! {
     /// The job's id
-    JobName: airunner_core::JobId, "JOB", "job"
+    JobName: airunner_core::JobId, "JOB", "job", crate::complete::jobs
 }
 id_argument! {
     /// The enrolment token's id, as `enrollment list` shows it
-    EnrollmentName: airunner_core::EnrollmentId, "ENROLLMENT", "enrollment"
+    EnrollmentName: airunner_core::EnrollmentId, "ENROLLMENT", "enrollment", crate::complete::enrollments
 }
 
 /// How much of a list is wanted.

@@ -7,8 +7,10 @@ use airunner_client::{ClientOptions, Endpoint, IdentityFiles, IdentitySource, Lo
 use airunner_core::{Clock, Error, Label, Secret, SecureRandom};
 use airunner_net::TlsProfile;
 use clap::{ArgMatches, Args, parser::ValueSource};
+use clap_complete::ArgValueCompleter;
 
 use crate::{
+    complete,
     context::Environment,
     failure::{Failure, Result},
     profile::{Profile, Profiles},
@@ -43,7 +45,7 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) client_key_passphrase_file: Option<PathBuf>,
     /// The profile of config.toml that says what is not said here [env: AIRUNNER_PROFILE]
-    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    #[arg(long, value_name = "NAME", hide_short_help = true, add = ArgValueCompleter::new(complete::profiles))]
     pub(crate) profile: Option<String>,
 }
 

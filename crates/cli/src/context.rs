@@ -32,13 +32,22 @@ impl Context {
     /// # Errors
     /// A usage error for an output format that is none.
     pub(crate) fn new(cli: &Cli, environment: Environment) -> Result<Self> {
-        Ok(Self {
-            output: Output::of_process(cli.output.output, &environment)?,
-            environment,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom::new()),
-            given: cli.connection.clone(),
-        })
+        let output = Output::of_process(cli.output.output, &environment)?;
+        Ok(Self::with(output, cli.connection.clone(), environment))
+    }
+
+    /// A context in which nothing is printed.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub(crate) fn quiet(given: ConnectionArgs, environment: Environment) -> Result<Self> {
+        let output = Output::of_process(None, &environment)?;
+        Ok(Self::with(output, given, environment))
+    }
+
+    fn with(output: Output, given: ConnectionArgs, environment: Environment) -> Self {
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
+        Self { output, environment, clock, random, given }
     }
 
     /// The time now.

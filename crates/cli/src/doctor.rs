@@ -49,6 +49,7 @@ impl State {
 pub(crate) struct Finding {
     pub(crate) check: &'static str,
     pub(crate) state: State,
+    #[expect(clippy::struct_field_names, reason = "the name that it has in the document")]
     pub(crate) finding: String,
     pub(crate) remedy: Option<String>,
 }

@@ -10,10 +10,16 @@ use airunner_proto::{
     job::v1::ListJobsRequest,
     principal::v1::ListPrincipalsRequest,
 };
+use clap::error::{ContextKind, ContextValue};
 use strsim::damerau_levenshtein;
 use tokio::time::timeout;
 
-use crate::failure::{Failure, Result};
+use crate::{
+    complete::scanned,
+    context::{Context, Environment},
+    failure::{Failure, Result},
+    runtime::wait,
+};
 
 /// How long the failure waits for suggestions.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -66,6 +72,28 @@ pub(crate) async fn or_near<T>(
         }
         done => done,
     }
+}
+
+/// Names that may have been meant where a line could not be read for one that is malformed, as a part of an id is.
+pub(crate) fn of_usage_error(error: &clap::Error, environment: &Environment) -> Vec<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let (argument, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
+    let named = match argument.trim_matches(['<', '>', '[', ']']).rsplit([' ', '<']).next() {
+        Some("PRINCIPAL") => Named::Principal(value),
+        Some("JOB") => Named::Job(value),
+        Some("SERIAL") => Named::Certificate(value),
+        Some("ENROLLMENT") => Named::Enrollment(value),
+        _ => return Vec::new(),
+    };
+    let ask = || {
+        let context = Context::quiet(scanned(std::env::args_os()), environment.clone())?;
+        let client = context.client()?;
+        wait(async { Ok(near(&client, named).await) })
+    };
+    ask().unwrap_or_default()
 }
 
 /// Names that look like this one, the likeliest first; none where they can't be had in time.
@@ -149,10 +177,9 @@ mod tests {
 
     #[test]
     fn of_long_ids_a_few_letters_may_be_wrong_or_the_end_missing() {
-        let id = "0198a2f4-c0de-7000-a000-000000000001".to_owned();
-        let other = "0198a2f4-c0de-7111-b111-111111111111".to_owned();
-        let known = || vec![id.clone(), other.clone()];
-        assert_eq!(closest("0198a2f4-c0de-7000-a000-000000000099", known()), [id.clone()]);
-        assert_eq!(closest("0198a2f4", known()), [id.clone(), other.clone()]);
+        let ids = ["0198a2f4-c0de-7000-a000-000000000001", "0198a2f4-c0de-7111-b111-111111111111"];
+        let known = || ids.map(str::to_owned).to_vec();
+        assert_eq!(closest("0198a2f4-c0de-7000-a000-000000000099", known()), ids[..1]);
+        assert_eq!(closest("0198a2f4", known()), ids);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn spinner(output: Output, what: impl Into<Cow<'static, str>>) -> Pro
 /// For work of so many steps.
 pub(crate) fn bar(output: Output, steps: u64, what: impl Into<Cow<'static, str>>) -> Progress {
     let bar = ProgressBar::with_draw_target(Some(steps), target(output));
-    show(bar, output, "{msg} {wide_bar:.cyan} {pos}/{len}", "{msg} {wide_bar} {pos}/{len}", what)
+    show(bar, output, "{msg} {wide_bar:.cyan} {percent:>3}%", "{msg} {wide_bar} {percent:>3}%", what)
 }
 
 fn show(

@@ -258,12 +258,6 @@ impl Output {
         Screen::new(self)
     }
 
-    /// The word in the colour of its tone, where stdout may be coloured.
-    pub(crate) fn painted(self, word: &str) -> String {
-        let tone = if self.has_colour { Tone::of(word) } else { None };
-        tone.map_or_else(|| word.to_owned(), |tone| tone.paint(word))
-    }
-
     fn width(self) -> Option<u16> {
         self.size().map(|(columns, _)| columns)
     }
@@ -324,6 +318,13 @@ pub(crate) fn print_failure(failure: &Failure, environment: &Environment) -> Exi
     // Where stderr is closed too, the exit code has to say it.
     let _ = io::stderr().lock().write_all(text.as_bytes());
     ExitCode::from(failure.exit_code())
+}
+
+/// Says on stderr which names may have been meant, if any.
+pub(crate) fn suggest(names: &[String]) {
+    if !names.is_empty() {
+        let _ = writeln!(io::stderr().lock(), "  did you mean {}?", visible(&names.join(" or ")));
+    }
 }
 
 /// What a failure begins with.

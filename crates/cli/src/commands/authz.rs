@@ -1,14 +1,16 @@
 //! `authz`: why someone may or may not do something.
 
-use airunner_core::PrincipalId;
+use airunner_core::{Label, PrincipalId};
 use airunner_proto::principal::v1::{ExplainAccessRequest, ExplainAccessResponse};
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use serde::Serialize;
 
 use crate::{
+    complete,
     context::Context,
-    failure::Result,
-    near::{Named, or_near},
+    failure::{Failure, Result},
+    near::{Named, closest, or_near},
     report::Report,
     runtime::wait,
     view::principal::{principal_status, principal_type, role},
@@ -41,10 +43,10 @@ impl AuthzArgs {
 #[derive(Args, Debug)]
 struct ExplainArgs {
     /// The principal's id
-    #[arg(value_name = "PRINCIPAL")]
+    #[arg(value_name = "PRINCIPAL", add = ArgValueCompleter::new(complete::principals))]
     principal: PrincipalId,
     /// The RPC: CancelJob, JobService/CancelJob or /airunner.job.v1.JobService/CancelJob
-    #[arg(value_name = "RPC")]
+    #[arg(value_name = "RPC", add = ArgValueCompleter::new(complete::rpcs))]
     rpc: String,
 }
 
@@ -69,9 +71,23 @@ impl ExplainArgs {
         let client = context.client()?;
         let answer = wait(or_near(&client, Named::Principal(&principal_id), async {
             Ok(client.principals().explain_access(request).await?.into_inner())
-        }))?;
+        }))
+        .map_err(|failure| self.or_near_rpc(failure))?;
         let view = ExplanationView::of(principal_id, answer);
         Report::record(view.fields(), &view)
+    }
+
+    /// Adds the RPCs that may have been meant, where it is the RPC that is not there.
+    fn or_near_rpc(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Failed(error) if error.is(Label::InvalidArgument) => {
+                let name = self.rpc.rsplit(['/', '.']).next().unwrap_or(&self.rpc);
+                let near = closest(name, complete::rpc_names().map(|(name, _)| name).collect());
+                let failure = Failure::Failed(error);
+                if near.is_empty() { failure } else { Failure::Near(near, Box::new(failure)) }
+            }
+            failure => failure,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use airunner_core::{Fingerprint, PrincipalId, Serial};
 use airunner_proto::ca::v1::{GetCertificateRequest, ListCertificatesRequest};
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 pub(super) use issue::KeyType;
 pub(super) use local::ParsedView;
@@ -16,6 +17,7 @@ pub(crate) use local::check_identity;
 
 use super::{Paging, PrincipalName, present, renew, watch::Watch};
 use crate::{
+    complete,
     context::Context,
     failure::{Failure, Result},
     near::{Named, or_near},
@@ -77,10 +79,20 @@ impl CertificateArgs {
 #[derive(Args, Clone, Debug)]
 struct CertificateChoice {
     /// Its serial number, or its fingerprint
-    #[arg(value_name = "SERIAL", conflicts_with_all = ["serial", "fingerprint"])]
+    #[arg(
+        value_name = "SERIAL",
+        conflicts_with_all = ["serial", "fingerprint"],
+        add = ArgValueCompleter::new(complete::certificates)
+    )]
     name: Option<CertificateName>,
     /// Its serial number, hex
-    #[arg(long, alias = "id", value_name = "SERIAL", conflicts_with = "fingerprint")]
+    #[arg(
+        long,
+        alias = "id",
+        value_name = "SERIAL",
+        conflicts_with = "fingerprint",
+        add = ArgValueCompleter::new(complete::certificates)
+    )]
     serial: Option<Serial>,
     /// Its SHA-256, base64 or hex
     #[arg(long, value_name = "SHA-256")]
@@ -109,7 +121,7 @@ fn which() -> Failure {
 #[derive(Args, Debug)]
 struct ListArgs {
     /// Only those of this principal
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::principals))]
     principal: Option<PrincipalId>,
     /// Only those that expire within this time, as 30d
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]

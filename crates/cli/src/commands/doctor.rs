@@ -92,9 +92,9 @@ impl DoctorArgs {
             }
             match (identity, options) {
                 (Some(_), Ok(options)) => match Client::new(ClientOptions { timeout: PATIENCE, ..options }) {
-                    Ok(client) => drop(server::examine(findings, context, &client, &roots).await),
+                    Ok(client) => server::examine(findings, context, &client, &roots).await,
                     Err(error) => {
-                        findings.wrong("API listener", error.message(), "see --help for the connection")
+                        findings.wrong("API listener", error.message(), "see --help for the connection");
                     }
                 },
                 (Some(_), Err(failure)) => {

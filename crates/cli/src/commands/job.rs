@@ -16,9 +16,11 @@ use airunner_proto::{
     principal::v1::WhoAmIRequest,
 };
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use super::{JobName, Listed, Paging, present, watch::Watch};
 use crate::{
+    complete,
     context::Context,
     failure::Result,
     near::{Named, or_near},
@@ -96,7 +98,7 @@ struct ListArgs {
     #[arg(long, value_name = "STATE", value_parser = values::job_state())]
     state: Option<JobState>,
     /// Only those of this principal
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::principals))]
     owner: Option<PrincipalId>,
     /// Only your own
     #[arg(long, conflicts_with = "owner")]

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use serde::Serialize;
 
 use crate::{
+    complete,
     context::Context,
     failure::Result,
     profile::{self, Profile, Profiles},
@@ -77,7 +79,7 @@ fn list(context: &Context) -> Result<Report> {
 #[derive(Args, Debug)]
 struct ShowArgs {
     /// Which
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::profiles))]
     name: Option<String>,
 }
 
@@ -116,7 +118,7 @@ impl ShowArgs {
 #[derive(Args, Debug)]
 struct UseArgs {
     /// Which
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::profiles))]
     name: String,
 }
 

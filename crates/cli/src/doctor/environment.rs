@@ -20,6 +20,7 @@ use crate::{context::Context, failure::Failure, view::moment::Moment};
 
 /// Bytes that should be left where the store is.
 const LEAST_SPACE: u64 = 512 << 20;
+const AGAIN: &str = "airunner-cli bootstrap --environment local makes what is missing";
 const START: &str = "start it: airunner-server (its log says what keeps it from serving)";
 
 /// Looks at the configuration and the files; the configuration comes back where it can be read.
@@ -43,7 +44,6 @@ pub(crate) fn examine(findings: &mut Findings, context: &Context, home: &Home) -
             return None;
         }
     };
-    const AGAIN: &str = "airunner-cli bootstrap --environment local makes what is missing";
     if home.master_key().exists() {
         findings.secret_file("server's keys", &home.master_key(), AGAIN);
     }
@@ -63,7 +63,7 @@ fn server_certificate(findings: &mut Findings, context: &Context, path: &Path) {
     const ROTATE: &str = "airunner-cli certificate rotate --server; a running server takes it up by itself";
     let now = context.now();
     let read = first_certificate(path)
-        .and_then(|der| Ok(parse_certificate(&der, &OidArc::default()).map_err(Failure::from)?));
+        .and_then(|der| parse_certificate(&der, &OidArc::default()).map_err(Failure::from));
     match read {
         Err(failure) => {
             findings.wrong("server's certificate", said(&failure), ROTATE);

@@ -11,7 +11,7 @@ use airunner_proto::{
     principal::v1::{WhoAmIRequest, WhoAmIResponse},
 };
 use tokio::time::timeout;
-use tonic::{Response, Status};
+use tonic::{Status, metadata::MetadataMap};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
 use super::{Findings, PATIENCE};
@@ -28,50 +28,45 @@ const CLOCK_LIMIT: i64 = 30;
 /// This program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Asks the server. Returns whether it answers.
-pub(crate) async fn examine(
-    findings: &mut Findings,
-    context: &Context,
-    client: &Client,
-    roots: &[Vec<u8>],
-) -> bool {
+/// Asks the server.
+pub(crate) async fn examine(findings: &mut Findings, context: &Context, client: &Client, roots: &[Vec<u8>]) {
     let endpoint = client.endpoint().to_string();
     let asked = context.now();
     let answer = limited(client.principals().who_am_i(WhoAmIRequest {})).await;
     match answer {
         None => {
             down(findings, &format!("{endpoint} does not answer within {} s", PATIENCE.as_secs()), None);
-            false
         }
         Some(Err(status)) => {
+            let metadata = status.metadata().clone();
             let error = Error::from(status);
             let label = error.label().to_owned();
             if label == "unreachable" || label == "deadline" {
                 down(findings, error.message(), advice(&error));
-                return false;
+                return;
             }
             if label == "server-untrusted" {
                 findings.wrong(
                     "API listener",
                     error.message(),
-                    "is it the server of this environment? Look at --server, --cacert and the profile",
+                    "is it the server of this environment? Look at --server, --cacert and the profile; and \
+                     is this machine's clock right (date -u)?",
                 );
-                return false;
+                return;
             }
             findings.ok("API listener", format!("{endpoint} answers"));
+            clock(findings, asked, context.now(), &metadata);
             let remedy = advice(&error).unwrap_or("see docs/errors.md for what this word means");
             findings.wrong("identity", format!("{} ({label})", error.message()), remedy);
-            true
         }
         Some(Ok(answer)) => {
             findings.ok("API listener", format!("{endpoint} answers"));
-            clock(findings, asked, context.now(), &answer);
+            clock(findings, asked, context.now(), answer.metadata());
             let me = answer.into_inner();
             version(findings, &me.server_version);
             roles(findings, &me);
             bundle(findings, client, roots, context.now()).await;
             health(findings, client).await;
-            true
         }
     }
 }
@@ -90,9 +85,9 @@ async fn limited<T>(call: impl Future<Output = Result<T, Status>>) -> Option<Res
 }
 
 /// Compares the clocks by the header `Date` (RFC 9110 section 6.6.1), which tells whole seconds.
-fn clock<T>(findings: &mut Findings, asked: Timestamp, answered: Timestamp, answer: &Response<T>) {
+fn clock(findings: &mut Findings, asked: Timestamp, answered: Timestamp, answer: &MetadataMap) {
     const REMEDY: &str = "set the clock of whichever is wrong: timedatectl set-ntp true";
-    let date = answer.metadata().get("date").and_then(|date| date.to_str().ok());
+    let date = answer.get("date").and_then(|date| date.to_str().ok());
     let Some(theirs) = date.and_then(http_date) else {
         findings.skipped("clock", "the server does not tell its time", "compare them by hand: date -u");
         return;
@@ -266,8 +261,8 @@ mod tests {
 
     fn seen(date: &str, asked: i64, answered: i64) -> (super::super::State, String) {
         let mut findings = Findings::default();
-        let mut answer = Response::new(());
-        answer.metadata_mut().insert("date", date.parse().unwrap());
+        let mut answer = MetadataMap::new();
+        answer.insert("date", date.parse().unwrap());
         clock(&mut findings, at(asked), at(answered), &answer);
         let finding = findings.0.remove(0);
         (finding.state, finding.finding)

@@ -40,15 +40,11 @@ impl Screen {
         }
         let is_first = self.last.is_none();
         self.last.clone_from(&report.value);
-        match (&report.value, self.output.format) {
-            (Some(value), Format::Json | Format::Yaml) => {
-                self.output.write(document(value, self.output.format, false)?.as_bytes())
-            }
-            _ => {
-                let gap = if is_first { "" } else { "\n" };
-                self.output.write(format!("{gap}{}", report.human(self.output)).as_bytes())
-            }
+        if let (Some(value), Format::Json | Format::Yaml) = (&report.value, self.output.format) {
+            return self.output.write(document(value, self.output.format, false)?.as_bytes());
         }
+        let gap = if is_first { "" } else { "\n" };
+        self.output.write(format!("{gap}{}", report.human(self.output)).as_bytes())
     }
 
     /// Says why there is nothing new, and leaves what is there.
@@ -69,15 +65,16 @@ impl Screen {
         let room = usize::from(lines.saturating_sub(3)).max(1);
         let total = text.lines().count();
         let clear = if self.is_clear { "" } else { CLEAR };
+        let last = if total > room {
+            Some(format!("… {} more lines", total - room))
+        } else {
+            note.map(|note| visible(note).into_owned())
+        };
+        let lines = text.lines().take(room).chain(last.as_deref());
         let mut drawn = format!("{clear}{HOME}{now}  (Ctrl-C ends){TO_END_OF_LINE}");
-        for line in text.lines().take(room) {
+        for line in lines {
             drawn.push_str(line);
             drawn.push_str(TO_END_OF_LINE);
-        }
-        if total > room {
-            drawn.push_str(&format!("… {} more lines{TO_END_OF_LINE}", total - room));
-        } else if let Some(note) = note {
-            drawn.push_str(&format!("{}{TO_END_OF_LINE}", visible(note)));
         }
         drawn.push_str(TO_END_OF_SCREEN);
         self.is_clear = true;

@@ -123,7 +123,7 @@ fn completion_scripts_are_those_of_the_shell() {
     let folder = bed.folder.path().display().to_string();
     for shell in ["bash", "zsh", "fish"] {
         let script = bed.run(&["completion", shell]).succeeded().stdout;
-        assert!(script.contains("airunner-cli") && script.contains("enrollment"), "{shell}");
+        assert!(script.contains("airunner-cli") && script.contains("AIRUNNER_COMPLETE"), "{shell}");
         if shell == "bash" {
             let path = format!("{folder}/completion");
             fs::write(&path, script).unwrap();

@@ -106,6 +106,13 @@ fn a_mistyped_name_is_told_with_those_that_are_there() {
     for args in [["job", "status", &wrong], ["job", "logs", &wrong], ["job", "stop", &wrong]] {
         live.run(&args).failed(5, &format!("did you mean {}?", job.trim()));
     }
+    live.run(&["job", "status", &job[..30]]).failed(2, &format!("did you mean {}?", job.trim()));
+    let serial =
+        live.json(&["certificate", "list", "--principal", "worker-1"])["certificates"][0]["serial_number"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    live.run(&["certificate", "get", &format!("{serial}x")]).failed(2, &format!("did you mean {serial}?"));
     // Whoever may not list is told nothing; and a wrong command is told the right one.
     let viewer = live.principal_of_role("eve", Role::Enroller);
     let refused = viewer.run(&["enrollment", "create", "wroker-1"]);

@@ -119,11 +119,13 @@ impl Live {
         fs::write(&roots, self.server.roots_pem()).unwrap();
         assert!(Command::new("chmod").arg("600").arg(&key_file).status().unwrap().success());
         fs::create_dir_all(bed.config().parent().unwrap()).unwrap();
-        let profile = format!(
-            "default = \"test\"\n\n[profiles.test]\nserver = \"localhost:{}\"\ncacert = {roots:?}\nclient_cert = \
-             {certificate:?}\nclient_key = {key_file:?}\n",
-            self.server.addresses.api.port(),
-        );
-        fs::write(bed.config(), profile).unwrap();
+        let lines = [
+            "default = \"test\"\n\n[profiles.test]".to_owned(),
+            format!("server = \"localhost:{}\"", self.server.addresses.api.port()),
+            format!("cacert = '{}'", roots.display()),
+            format!("client_cert = '{}'", certificate.display()),
+            format!("client_key = '{}'\n", key_file.display()),
+        ];
+        fs::write(bed.config(), lines.join("\n")).unwrap();
     }
 }

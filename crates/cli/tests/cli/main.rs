@@ -4,6 +4,7 @@
 mod authz;
 mod bed;
 mod bootstrap;
+mod completion;
 mod doctor;
 mod files;
 mod frame;

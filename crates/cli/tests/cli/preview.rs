@@ -36,7 +36,7 @@ fn the_certificates_that_would_be_revoked_are_named() {
     live.principal("ann", PrincipalType::User);
     let listed = live.json(&["certificate", "list", "--principal", "ann"]);
     let serial = listed["certificates"][0]["serial_number"].as_str().unwrap();
-    for which in [format!("--principal ann"), serial.to_owned()] {
+    for which in ["--principal ann", serial] {
         let line = format!("{} certificate revoke {which}", cli());
         let shown = at_terminal(&live.bed, &line, &[("[y/N] ", b"n\n")]);
         assert!(shown.contains(serial) && shown.contains("expires in"), "{shown:?}");

@@ -6,11 +6,13 @@ use airunner_proto::ca::v1::{
     self as pb, GetCertificateRequest, RevokeCertificatesRequest, RevokeCertificatesResponse,
 };
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde::Serialize;
 
 use super::CertificateChoice;
 use crate::{
     commands::present,
+    complete,
     context::Context,
     failure::{Failure, Result},
     near::{Named, or_near},
@@ -29,7 +31,12 @@ pub(super) struct RevokeArgs {
     #[command(flatten)]
     choice: CertificateChoice,
     /// All certificates of this principal that have not expired
-    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "serial", "fingerprint"])]
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["name", "serial", "fingerprint"],
+        add = ArgValueCompleter::new(complete::principals)
+    )]
     principal: Option<PrincipalId>,
     /// Why, as RFC 5280 names it: keyCompromise, superseded, cessationOfOperation, privilegeWithdrawn...
     #[arg(long, value_name = "REASON", default_value = "unspecified", value_parser = values::reason)]
