@@ -8,7 +8,7 @@ CARGO ?= cargo
 BINARIES := -p airunner-server -p airunner-cli
 VENV := .venv
 
-.PHONY: help build test lint fmt proto-generate docs-generate demo bench soak clean test-tools lint-tools
+.PHONY: help build test lint fmt proto-generate docs-generate demo screens bench soak clean test-tools lint-tools
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,9 @@ docs-generate: ## write docs/errors.md and docs/openapi.json anew
 
 demo: build ## the main job, end to end, through the real binaries
 	python3 demo/demo.py --bin bin
+
+screens: build ## draw docs/screens anew, from real runs
+	tools/draw-screens --bin bin
 
 bench: build ## every figure of docs/PERFORMANCE.md
 	bench/run

@@ -137,7 +137,7 @@ async fn principals(client: &Client, id_prefix: String) -> Result<Vec<String>> {
     Ok(answer.principals.into_iter().map(|principal| principal.principal_id).collect())
 }
 
-/// The likeliest of `known` to have been meant by `wrong`.
+/// Those of `known` that are likeliest to have been meant by `wrong`.
 pub(crate) fn closest(wrong: &str, mut known: Vec<String>) -> Vec<String> {
     known.sort_unstable();
     known.dedup();
@@ -153,7 +153,9 @@ pub(crate) fn closest(wrong: &str, mut known: Vec<String>) -> Vec<String> {
     };
     let mut found: Vec<_> = known.into_iter().filter_map(|name| Some((likeness(&name)?, name))).collect();
     found.sort_by_key(|(likeness, _)| *likeness);
-    found.into_iter().take(SUGGESTED).map(|(_, name)| name).collect()
+    let best = found.first().map(|(likeness, _)| *likeness);
+    let as_likely = found.into_iter().take_while(|(likeness, _)| Some(*likeness) == best);
+    as_likely.take(SUGGESTED).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -164,7 +166,8 @@ mod tests {
     fn slips_and_beginnings_find_what_was_meant_and_nonsense_nothing() {
         let known = || ["worker-1", "worker-2", "build-farm", "ann", "admin"].map(str::to_owned).to_vec();
         for (wrong, meant) in [
-            ("wroker-1", &["worker-1", "worker-2"][..]),
+            ("wroker-1", &["worker-1"][..]),
+            ("worker-3", &["worker-1", "worker-2"]),
             ("build", &["build-farm"]),
             ("ADMIN", &["admin"]),
             ("anna", &["ann"]),

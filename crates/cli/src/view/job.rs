@@ -1,6 +1,6 @@
 //! How a job, its end and its events look.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use airunner_core::Timestamp;
 use airunner_proto::job::v1::{self as pb, JobState, OutputStream, exit::How, job_event::Kind};
@@ -77,6 +77,15 @@ impl ExitView {
     }
 }
 
+impl fmt::Display for ExitView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => code.fmt(f),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
 impl Serialize for ExitView {
     /// One of `{"code": 1}` and `{"signal": 9}`, which YAML has no other way to say than by a tag.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -95,12 +104,13 @@ pub(crate) fn job_state(number: i32) -> String {
 
 impl JobView {
     /// The headers of [`JobView::row`].
-    pub(crate) const HEADERS: &[&str] = &["ID", "STATE", "QUEUE", "OWNER", "CREATED", "COMMAND"];
+    pub(crate) const HEADERS: &[&str] = &["ID", "STATE", "EXIT", "QUEUE", "OWNER", "CREATED", "COMMAND"];
 
     /// A row of a list, as it is at `now`.
-    pub(crate) fn row(&self, now: Timestamp) -> [String; 6] {
+    pub(crate) fn row(&self, now: Timestamp) -> [String; 7] {
         let (id, state, queue) = (self.job_id.clone(), self.state.clone(), self.queue.clone());
-        [id, state, queue, self.owner.clone(), beside(self.created_at, now), self.command_line()]
+        let exit = self.exit.map(|exit| exit.to_string()).unwrap_or_default();
+        [id, state, exit, queue, self.owner.clone(), beside(self.created_at, now), self.command_line()]
     }
 
     /// Command and arguments as a shell would take them.
