@@ -20,6 +20,9 @@ pub struct Method {
 #[derive(Debug)]
 pub struct Methods(HashMap<String, Method>);
 
+/// Characters of a name that an error repeats at most.
+const LONGEST: usize = 100;
+
 /// Services that are not ours to annotate: on the API listener for every known principal, nowhere else.
 const STANDARD: &[&str] = &[
     "/grpc.health.v1.Health/Check",
@@ -63,17 +66,19 @@ impl Methods {
             let path = words(path);
             path.strip_suffix(&wanted).is_some_and(|before| before.is_empty() || before.ends_with('/'))
         };
+        // A name comes back in trailers, which are short.
+        let told: String = name.chars().take(LONGEST).collect();
         let mut meant: Vec<&str> = self.0.keys().map(String::as_str).filter(is_meant).collect();
         meant.sort_unstable();
         match (wanted.is_empty(), meant.as_slice()) {
             (false, [path]) => Ok((path, self.0[*path])),
             (false, [_, _, ..]) => {
                 meant.truncate(SHOWN);
-                Err(Error::invalid("method", format!("{name:?} may be {}", meant.join(" or "))))
+                Err(Error::invalid("method", format!("{told:?} may be {}", meant.join(" or "))))
             }
             _ => Err(Error::invalid(
                 "method",
-                format!("there is no RPC {name:?}: name one, as in CancelJob or JobService/CancelJob"),
+                format!("there is no RPC {told:?}: name one, as in CancelJob or JobService/CancelJob"),
             )),
         }
     }
@@ -146,6 +151,7 @@ mod tests {
             let error = methods.find(wrong).unwrap_err();
             assert!(error.message().contains("there is no RPC"), "{wrong}: {error}");
         }
+        assert!(methods.find(&"x".repeat(10_000)).unwrap_err().message().len() < 200);
         let error = methods.find("ServerReflectionInfo").unwrap_err();
         assert!(error.message().contains(" or /grpc.reflection.v1alpha"), "{error}");
     }
