@@ -23,13 +23,15 @@ build: ## build both binaries into ./bin
 test: test-tools ## install what the tests need and run all of them
 	$(CARGO) test --locked --workspace
 
-lint: lint-tools ## formatting, clippy, licences and bans
+lint: test-tools lint-tools ## formatting, clippy, the API's definition, licences and bans
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	tools/check-proto
 	$(CARGO) deny --offline --locked check bans licenses sources
 
-fmt: ## format the code
+fmt: test-tools ## format the code and the API's definition
 	$(CARGO) fmt --all
+	$(VENV)/bin/buf format --write proto --path proto/airunner
 
 proto-generate: ## write proto/descriptor.binpb anew
 	$(CARGO) run --locked -q -p airunner-proto --example descriptor-set > proto/descriptor.binpb.new

@@ -44,6 +44,7 @@ pub fn document() -> Result<Value> {
         version: env!("CARGO_PKG_VERSION"),
         description: DESCRIPTION,
         permission: "airunner.authz.v1.permission",
+        example: "airunner.http.v1.example",
         failures: FAILURES,
     };
     let transcoder = Transcoder::new(DESCRIPTOR_SET, http_status).map_err(Error::internal)?;
@@ -83,11 +84,57 @@ pub fn text() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use airunner_proto::DESCRIPTOR_SET;
+    use prost_reflect::{DescriptorPool, DynamicMessage};
+    use serde_json::{Map, Value};
+
     #[test]
     fn the_document_in_docs_is_that_of_this_code() {
         assert!(
             super::COMMITTED == super::text().unwrap(),
             "the API has changed: run `make docs-generate` and commit the result"
         );
+    }
+
+    /// The example of a JSON body, and the message that it is of.
+    fn example<'a>(content: &'a Value, otherwise: &str) -> (&'a Value, String) {
+        let schema =
+            content["schema"]["$ref"].as_str().and_then(|of| of.strip_prefix("#/components/schemas/"));
+        (&content["example"], schema.unwrap_or(otherwise).to_owned())
+    }
+
+    #[test]
+    fn every_example_is_a_message_that_would_be_taken() {
+        let pool = DescriptorPool::decode(DESCRIPTOR_SET).unwrap();
+        let document = super::document().unwrap();
+        let mut seen = 0;
+        for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let paths = document["paths"].as_object().unwrap().values();
+            let operations = paths.flat_map(|path| path.as_object().unwrap().values());
+            let operation =
+                operations.into_iter().find(|operation| operation["operationId"] == method.name());
+            let Some(operation) = operation else { continue };
+            let request = &operation["requestBody"]["content"]["application/json"];
+            let response = &operation["responses"]["200"]["content"]["application/json"];
+            let (input, output) = (method.input(), method.output());
+            for (content, of) in [(request, input.full_name()), (response, output.full_name())] {
+                if content.is_null() {
+                    continue;
+                }
+                let (example, name) = example(content, of);
+                let message = pool.get_message_by_name(&name).unwrap();
+                // Of some requests, the path says it all.
+                let properties =
+                    content["schema"]["properties"].as_object().map_or(message.fields().len(), Map::len);
+                assert!(
+                    properties == 0 || example.as_object().is_some_and(|example| !example.is_empty()),
+                    "{name}"
+                );
+                let read = DynamicMessage::deserialize(message, example);
+                assert!(read.is_ok(), "{name}: {read:?} of {example}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod calls;
 mod clock;
+mod connect;
 mod denial;
 mod escalation;
 mod job_rest;
@@ -15,6 +16,7 @@ mod lines;
 mod listeners;
 mod matrix;
 mod metrics;
+mod openapi;
 mod order;
 mod output;
 mod permissions;

@@ -23,14 +23,14 @@ const REQUEST: &[u8] = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection:
 const SERVED: &str = "HTTP/1.1 404 Not Found";
 
 /// Another program's view of a server, in a folder of its own.
-struct Other {
+pub(crate) struct Other {
     folder: TempDir,
     address: String,
     has_certificate: bool,
 }
 
 impl Other {
-    fn new(server: &TestServer, who: Option<&Credentials>) -> Self {
+    pub(crate) fn new(server: &TestServer, who: Option<&Credentials>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
         write("root.pem", server.roots_pem().as_bytes());
@@ -84,7 +84,12 @@ impl Other {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    async fn run(&self, mut command: Command, input: &[u8]) -> Output {
+    async fn run(&self, command: Command, input: &[u8]) -> Output {
+        self.run_for(command, input, Duration::from_secs(20)).await
+    }
+
+    /// Runs `command` among the files, and waits that long for its end.
+    pub(crate) async fn run_for(&self, mut command: Command, input: &[u8], limit: Duration) -> Output {
         command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
         if let Some(stdin) = &mut child.stdin {
@@ -92,7 +97,7 @@ impl Other {
             let _closed = stdin.write_all(input).await;
         }
         let stdin = child.stdin.take();
-        let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
+        let ended = tokio::time::timeout(limit, child.wait_with_output()).await;
         drop(stdin);
         ended.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap()
     }

@@ -4,4 +4,5 @@
 
 mod compile;
 mod floors;
+mod proto;
 mod tidy;

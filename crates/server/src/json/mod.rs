@@ -4,6 +4,7 @@
 
 mod body;
 mod encoding;
+mod example;
 mod fault;
 mod frames;
 mod message;
@@ -13,6 +14,7 @@ mod route;
 mod schema;
 mod stream;
 mod template;
+mod wire;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -33,6 +35,7 @@ pub(crate) use reply::{broken, failure, mark, sent, told};
 
 use reply::Shape;
 use route::{Found, Routes, Rule};
+use wire::{Shapes, Unusual};
 
 /// The headers that a call gets from its request; everything else in it is the transcoder's business, or nobody's.
 const PASSED_ON: [&str; 2] = ["grpc-timeout", "connect-timeout-ms"];
@@ -54,6 +57,7 @@ struct Rpc {
     path: String,
     input: MessageDescriptor,
     output: MessageDescriptor,
+    shapes: Arc<Shapes>,
     takes_stream: bool,
     gives_stream: bool,
     resume: Option<Resume>,
@@ -89,11 +93,12 @@ impl Transcoder {
     /// two bindings for the same requests.
     pub fn new(descriptor_set: &[u8], status_of: StatusOf) -> Result<Self, String> {
         let pool = DescriptorPool::decode(descriptor_set).map_err(|error| error.to_string())?;
+        let shapes = Arc::new(Shapes::of_answers(&pool));
         let mut rpcs = HashMap::new();
         let mut routes = Routes::default();
         for service in pool.services() {
             for method in service.methods() {
-                let rpc = Arc::new(Rpc::read(&pool, &method)?);
+                let rpc = Arc::new(Rpc::read(&pool, &method, &shapes)?);
                 for rule in Rule::of(&pool, &method)? {
                     routes.add(rule, &rpc)?;
                 }
@@ -278,16 +283,22 @@ impl Call {
 }
 
 impl Rpc {
-    fn read(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Self, String> {
+    fn read(pool: &DescriptorPool, method: &MethodDescriptor, shapes: &Arc<Shapes>) -> Result<Self, String> {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         Ok(Self {
             input: method.input(),
             output: method.output(),
+            shapes: shapes.clone(),
             takes_stream: method.is_client_streaming(),
             gives_stream: method.is_server_streaming(),
             resume: resume(pool, method).map_err(|fault| format!("{path}: {fault}"))?,
             path,
         })
+    }
+
+    /// An answer in JSON.
+    fn json(&self, answer: &[u8]) -> Result<Vec<u8>, String> {
+        self.shapes.json(&self.output, answer).or_else(|Unusual| message::to_json(&self.output, answer))
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Rpc, Transcoder,
+    example::Examples,
     message::field_at,
     route::Rule,
     schema::{Comments, Schemas},
@@ -20,6 +21,8 @@ pub struct About<'a> {
     pub description: &'a str,
     /// The extension of a method's options that names the permission it needs.
     pub permission: &'a str,
+    /// The extension of a field's options that holds an example of it.
+    pub example: &'a str,
     /// Statuses that any call may end with, and when.
     pub failures: &'a [(u16, &'a str)],
 }
@@ -28,13 +31,19 @@ impl Transcoder {
     /// The document, with `more` paths beside those of the bindings.
     pub fn openapi(&self, about: &About<'_>, more: Map<String, Value>) -> Value {
         let comments = Comments::of(&self.pool);
-        let mut schemas = Schemas::new(&comments);
+        let examples = Examples::of(&self.pool, about.example);
+        let mut schemas = Schemas::new(&comments, &examples);
         let mut paths = more;
         let mut bindings: Vec<_> = self.routes.iter().collect();
         bindings.sort_by_key(|(rule, rpc)| (rule.path.clone(), rpc.path.clone()));
         for (n, (rule, rpc)) in bindings.iter().enumerate() {
             let again = bindings[..n].iter().filter(|(_, other)| other.path == rpc.path).count();
-            let operation = self.operation(about, &mut schemas, &comments, rule, rpc, again);
+            let mut operation = self.operation(about, &comments, rpc, again);
+            operation["parameters"] = parameters(&mut schemas, rule, rpc).into();
+            if !rule.body.is_empty() {
+                operation["requestBody"] = request(&mut schemas, &examples, rule, rpc);
+            }
+            operation["responses"] = responses(about, &mut schemas, &examples, rpc);
             let path = paths.entry(rule.path.clone()).or_insert_with(|| json!({}));
             path[rule.verb.as_str().to_ascii_lowercase()] = operation;
         }
@@ -67,15 +76,7 @@ impl Transcoder {
         })
     }
 
-    fn operation(
-        &self,
-        about: &About<'_>,
-        schemas: &mut Schemas<'_>,
-        comments: &Comments,
-        rule: &Rule,
-        rpc: &Rpc,
-        again: usize,
-    ) -> Value {
+    fn operation(&self, about: &About<'_>, comments: &Comments, rpc: &Rpc, again: usize) -> Value {
         let method = rpc.path.trim_start_matches('/').replace('/', ".");
         let (service, name) = method.rsplit_once('.').unwrap_or_default();
         let mut id = name.to_owned();
@@ -86,13 +87,7 @@ impl Transcoder {
             "operationId": id,
             "tags": [service.rsplit('.').next()],
             "description": comments.get(&method).unwrap_or_default(),
-            "parameters": parameters(schemas, rule, rpc),
-            "responses": responses(about, schemas, rpc),
         });
-        if !rule.body.is_empty() {
-            let schema = schemas.message(&rpc.input);
-            operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema } } });
-        }
         if let Some(permission) = self.permission(about, service, name) {
             if permission == "anonymous" {
                 operation["security"] = json!([]);
@@ -138,15 +133,34 @@ fn parameters(schemas: &mut Schemas<'_>, rule: &Rule, rpc: &Rpc) -> Vec<Value> {
     all
 }
 
-fn responses(about: &About<'_>, schemas: &mut Schemas<'_>, rpc: &Rpc) -> Value {
+/// The body: one field, or the message without what the path says.
+fn request(schemas: &mut Schemas<'_>, examples: &Examples, rule: &Rule, rpc: &Rpc) -> Value {
+    let in_path: Vec<_> = rule.variables().collect();
+    let (schema, example) = if let Ok(field) = field_at(&rpc.input, &rule.body) {
+        (schemas.field(&field), examples.field(&field))
+    } else {
+        let example = examples.message(&rpc.input, &in_path);
+        (schemas.message_without(&rpc.input, &in_path), Some(example.into()))
+    };
+    json!({ "content": { "application/json": { "schema": schema, "example": example } } })
+}
+
+fn responses(about: &About<'_>, schemas: &mut Schemas<'_>, examples: &Examples, rpc: &Rpc) -> Value {
     let schema = schemas.message(&rpc.output);
+    let example = Value::Object(examples.message(&rpc.output, &[]));
     let content = if rpc.gives_stream {
+        let text = json!({ "type": "string" });
+        let end = json!({ "end": {} });
         json!({
-            "application/x-ndjson": { "x-line": schema, "schema": { "type": "string" } },
-            "text/event-stream": { "x-data": schema, "schema": { "type": "string" } },
+            "application/x-ndjson": { "x-line": schema, "schema": text, "example": format!("{example}\n{end}\n") },
+            "text/event-stream": {
+                "x-data": schema,
+                "schema": text,
+                "example": format!("data: {example}\n\nevent: end\ndata: {{}}\n\n"),
+            },
         })
     } else {
-        json!({ "application/json": { "schema": schema } })
+        json!({ "application/json": { "schema": schema, "example": example } })
     };
     let mut responses = json!({ "200": { "description": "It was done.", "content": content } });
     for (status, _) in about.failures {

@@ -102,7 +102,7 @@ impl Reply {
             return Ok(message.to_vec());
         }
         if self.shape.field.is_empty() {
-            return message::to_json(&self.rpc.output, message);
+            return self.rpc.json(message);
         }
         let whole =
             DynamicMessage::decode(self.rpc.output.clone(), message).map_err(|error| error.to_string())?;
@@ -131,8 +131,7 @@ impl Reply {
         B::Error: Into<BoxError>,
     {
         let content_type = self.shape.writing.content_type();
-        let id = self.rpc.resume.as_ref().map(|resume| resume.id.clone()).unwrap_or_default();
-        let lines = Lines::new(body, self.rpc.output.clone(), self.shape.writing, id);
+        let lines = Lines::new(body, self.rpc.clone(), self.shape.writing);
         let mut response = Response::new(Body::new(lines));
         mark(response.headers_mut(), content_type);
         response

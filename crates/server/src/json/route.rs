@@ -5,7 +5,11 @@ use std::sync::Arc;
 use http::Method as Verb;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 
-use super::{Rpc, message::field_at, template::Template};
+use super::{
+    Rpc,
+    message::field_at,
+    template::{self, Template},
+};
 
 /// One binding of an RPC.
 #[derive(Clone, Debug)]
@@ -63,16 +67,23 @@ impl Routes {
         self.0.iter().map(|(rule, rpc)| (&**rule, &**rpc))
     }
 
-    /// HEAD is GET without its body.
+    /// HEAD is GET without its body. A path that ends in a template's verb is of that template, and never the name of
+    /// a thing that ends so: such a name has its colon percent-encoded.
     pub(super) fn find(&self, verb: &Verb, path: &str) -> Found {
         let asked = if verb == Verb::HEAD { &Verb::GET } else { verb };
+        let given = template::segments(path);
         let (mut allowed, mut there) = (Vec::new(), Vec::new());
+        let mut of_a_verb = false;
         for (rule, rpc) in &self.0 {
-            let matched = match rule.template.matches(path) {
+            if of_a_verb && !rule.template.has_verb() {
+                break;
+            }
+            let matched = match rule.template.matches(&given) {
                 Ok(matched) => matched,
                 Err(field) => return Found::Garbled { field, there: vec![rpc.path.clone()] },
             };
             let Some(variables) = matched else { continue };
+            of_a_verb |= rule.template.has_verb();
             if rule.verb == *asked {
                 return Found::Route { rpc: rpc.clone(), rule: rule.clone(), variables };
             }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{
-    DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
+    DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor, OneofDescriptor,
 };
 use serde_json::{Map, Value, json};
+
+use super::example::Examples;
 
 /// The comments of the proto files, by full name.
 pub(super) struct Comments(BTreeMap<String, String>);
@@ -52,13 +54,14 @@ fn by_path(file: &FileDescriptor) -> BTreeMap<Vec<i32>, String> {
 /// Collects the schemas that others refer to.
 pub(super) struct Schemas<'a> {
     comments: &'a Comments,
+    examples: &'a Examples,
     made: Map<String, Value>,
     begun: BTreeSet<String>,
 }
 
 impl<'a> Schemas<'a> {
-    pub(super) fn new(comments: &'a Comments) -> Self {
-        Self { comments, made: Map::new(), begun: BTreeSet::new() }
+    pub(super) fn new(comments: &'a Comments, examples: &'a Examples) -> Self {
+        Self { comments, examples, made: Map::new(), begun: BTreeSet::new() }
     }
 
     /// All that were made, by name.
@@ -72,16 +75,30 @@ impl<'a> Schemas<'a> {
             return known;
         }
         if self.begun.insert(message.full_name().to_owned()) {
-            let mut properties = Map::new();
-            for field in message.fields() {
-                properties.insert(field.json_name().to_owned(), self.field(&field));
-            }
-            let mut schema =
-                json!({ "type": "object", "properties": properties, "additionalProperties": false });
-            self.describe(&mut schema, message.full_name());
+            let schema = self.object(message, &[]);
             self.made.insert(message.full_name().to_owned(), schema);
         }
         refer(message.full_name())
+    }
+
+    /// The schema of a message without the fields that are given elsewhere.
+    pub(super) fn message_without(&mut self, message: &MessageDescriptor, without: &[&str]) -> Value {
+        if without.is_empty() { self.message(message) } else { self.object(message, without) }
+    }
+
+    fn object(&mut self, message: &MessageDescriptor, without: &[&str]) -> Value {
+        let mut properties = Map::new();
+        for field in message.fields().filter(|field| !without.contains(&field.name())) {
+            properties.insert(field.json_name().to_owned(), self.field(&field));
+        }
+        let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+        let together: Vec<_> =
+            message.oneofs().filter(|oneof| !oneof.is_synthetic()).flat_map(pairs).collect();
+        if !together.is_empty() {
+            schema["not"] = json!({ "anyOf": together });
+        }
+        self.describe(&mut schema, message.full_name());
+        schema
     }
 
     /// A field's schema.
@@ -95,6 +112,9 @@ impl<'a> Schemas<'a> {
             _ => self.single(field),
         };
         self.describe(&mut schema, field.full_name());
+        if let Some(example) = self.examples.field(field) {
+            schema["examples"] = json!([example]);
+        }
         schema
     }
 
@@ -132,6 +152,15 @@ impl<'a> Schemas<'a> {
             schema["description"] = comment.into();
         }
     }
+}
+
+/// Any two fields of a oneof, which never stand together.
+fn pairs(oneof: OneofDescriptor) -> Vec<Value> {
+    let names: Vec<_> = oneof.fields().map(|field| field.json_name().to_owned()).collect();
+    let of = |(n, one): (usize, &String)| {
+        names[n + 1..].iter().map(|other| json!({ "required": [one, other] })).collect::<Vec<_>>()
+    };
+    names.iter().enumerate().flat_map(of).collect()
 }
 
 fn refer(name: &str) -> Value {

@@ -3,19 +3,21 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use airunner_core::BoxError;
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, Value};
 use serde_json::json;
 use tonic::{Code, Status};
 
 use super::{
+    Rpc,
     frames::{Frames, Next},
-    message, reply,
+    reply,
 };
 
 /// How messages are written.
@@ -62,10 +64,8 @@ impl Writing {
 /// The body that a stream becomes.
 pub(super) struct Lines<B> {
     frames: Frames<B>,
-    output: MessageDescriptor,
+    rpc: Arc<Rpc>,
     writing: Writing,
-    /// The names on the way to the number of a message.
-    id: Vec<String>,
     is_over: bool,
 }
 
@@ -74,15 +74,20 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(body: B, output: MessageDescriptor, writing: Writing, id: Vec<String>) -> Self {
-        Self { frames: Frames::new(body), output, writing, id, is_over: false }
+    pub(super) fn new(body: B, rpc: Arc<Rpc>, writing: Writing) -> Self {
+        Self { frames: Frames::new(body), rpc, writing, is_over: false }
     }
 
     fn write(&self, message: &[u8]) -> Result<Bytes, Status> {
-        let read = DynamicMessage::decode(self.output.clone(), message);
-        let read = read.map_err(reply::broken)?;
-        let json = message::write(&read).map_err(reply::broken)?;
-        Ok(self.writing.message(&json, number(&read, &self.id)))
+        let json = self.rpc.json(message).map_err(reply::broken)?;
+        let id = match (&self.rpc.resume, self.writing) {
+            (Some(resume), Writing::Events) => {
+                let read = DynamicMessage::decode(self.rpc.output.clone(), message).map_err(reply::broken)?;
+                number(&read, &resume.id)
+            }
+            _ => None,
+        };
+        Ok(self.writing.message(&json, id))
     }
 }
 

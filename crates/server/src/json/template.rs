@@ -83,35 +83,37 @@ impl Template {
         self.segments == other.segments && self.verb == other.verb
     }
 
-    /// More literals and a verb come before fewer and none.
-    pub(super) fn precision(&self) -> (bool, usize) {
-        let literals = self.segments.iter().filter(|segment| matches!(segment, Segment::Literal(_)));
-        (self.verb.is_some(), literals.count())
+    /// Whether it ends in a verb, as in `:revoke`.
+    pub(super) fn has_verb(&self) -> bool {
+        self.verb.is_some()
     }
 
-    /// What the variables are in `path`, if it is of this template.
+    /// A verb and more literals come before none and fewer.
+    pub(super) fn precision(&self) -> (bool, usize) {
+        let literals = self.segments.iter().filter(|segment| matches!(segment, Segment::Literal(_)));
+        (self.has_verb(), literals.count())
+    }
+
+    /// What the variables are in a path of these segments, if it is of this template.
     ///
     /// Fails where a variable's percent encoding is not of UTF-8.
-    pub(super) fn matches(&self, path: &str) -> Result<Option<Vec<(String, String)>>, String> {
-        let Some(path) = path.strip_prefix('/') else { return Ok(None) };
-        let path = match &self.verb {
-            None => path,
-            Some(verb) => {
-                let stem = path.strip_suffix(verb.as_str()).and_then(|path| path.strip_suffix(':'));
-                let Some(stem) = stem else { return Ok(None) };
-                stem
-            }
+    pub(super) fn matches(&self, path: &[&str]) -> Result<Option<Vec<(String, String)>>, String> {
+        let Some((last, _)) = path.split_last() else { return Ok(None) };
+        let stem = match &self.verb {
+            None => last,
+            Some(verb) => match last.strip_suffix(verb.as_str()).and_then(|last| last.strip_suffix(':')) {
+                Some(stem) => stem,
+                None => return Ok(None),
+            },
         };
-        let given: Vec<&str> = path.split('/').collect();
-        if !self.fits(&given) {
+        let given = |at: usize| if at + 1 == path.len() { stem } else { path[at] };
+        if !self.fits(path.len(), given) {
             return Ok(None);
         }
         let value = |variable: &Variable| {
-            let to = if self.segments[variable.to - 1] == Segment::Rest { given.len() } else { variable.to };
-            let parts = given.get(variable.from..to).unwrap_or_default();
-            let decoded: Result<Vec<_>, _> =
-                parts.iter().map(|part| percent_decode_str(part).decode_utf8()).collect();
-            match decoded {
+            let to = if self.segments[variable.to - 1] == Segment::Rest { path.len() } else { variable.to };
+            let parts = (variable.from..to).map(|at| percent_decode_str(given(at)).decode_utf8());
+            match parts.collect::<Result<Vec<_>, _>>() {
                 Ok(parts) => Ok((variable.field.clone(), parts.join("/"))),
                 Err(_) => Err(variable.field.clone()),
             }
@@ -119,17 +121,22 @@ impl Template {
         self.variables.iter().map(value).collect::<Result<_, _>>().map(Some)
     }
 
-    fn fits(&self, given: &[&str]) -> bool {
+    fn fits<'a>(&self, count: usize, given: impl Fn(usize) -> &'a str) -> bool {
         let open = self.segments.last() == Some(&Segment::Rest);
         let fixed = self.segments.len() - usize::from(open);
-        let count = if open { given.len() >= fixed } else { given.len() == fixed };
-        count
-            && self.segments.iter().zip(given).all(|(segment, given)| match segment {
-                Segment::Literal(literal) => literal == given,
-                Segment::One => !given.is_empty(),
+        let enough = if open { count >= fixed } else { count == fixed };
+        enough
+            && self.segments[..fixed].iter().enumerate().all(|(at, segment)| match segment {
+                Segment::Literal(literal) => literal == given(at),
+                Segment::One => !given(at).is_empty(),
                 Segment::Rest => true,
             })
     }
+}
+
+/// The segments of a path, each as it is encoded; none of what is no path.
+pub(super) fn segments(path: &str) -> Vec<&str> {
+    path.strip_prefix('/').map(|path| path.split('/').collect()).unwrap_or_default()
 }
 
 impl Segment {
@@ -147,7 +154,7 @@ mod tests {
     use super::*;
 
     fn matched(template: &str, path: &str) -> Option<Vec<String>> {
-        let found = Template::parse(template).unwrap().matches(path).unwrap();
+        let found = Template::parse(template).unwrap().matches(&segments(path)).unwrap();
         found.map(|found| found.into_iter().map(|(field, value)| format!("{field}={value}")).collect())
     }
 
@@ -188,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_named() {
         let template = Template::parse("/v1/{id}").unwrap();
-        assert_eq!(template.matches("/v1/%ff"), Err("id".to_owned()));
+        assert_eq!(template.matches(&segments("/v1/%ff")), Err("id".to_owned()));
     }
 
     #[test]
