@@ -353,7 +353,7 @@ def suspend(demo):
     old = Connection(demo.addresses["api"], identity, identity / "ca.pem")
     if old.who_am_i()[0] != 0:
         raise Failed("the worker was refused before its suspension")
-    demo.cli("principal", "suspend", "w1", "--reason", "demo")
+    demo.cli("principal", "suspend", "w1", "--reason", "demo", "--yes")
     status, message = old.who_am_i()
     if status != 16:
         raise Failed(f"on its old connection the suspended worker got {status} {message}")

@@ -156,8 +156,7 @@ impl Caller {
 
     /// Whether the caller sees all jobs, as far as `permission` goes.
     pub fn sees_all_jobs(&self, permission: Permission) -> bool {
-        let reads = matches!(permission, Permission::JobsList | Permission::EventsStream);
-        self.roles().contains(&Role::Admin) || (reads && self.roles().contains(&Role::Viewer))
+        sees_all_jobs(self.roles(), permission)
     }
 
     fn require_job(&self, permission: Permission, job: &Job) -> Result<()> {
@@ -175,6 +174,12 @@ impl Caller {
         }
         Err(Error::new(Label::NotOwner, format!("job {} is not {}'s", job.id, self.principal_id())))
     }
+}
+
+/// Whether who has `roles` sees all jobs, as far as `permission` goes.
+pub(crate) fn sees_all_jobs(roles: &BTreeSet<Role>, permission: Permission) -> bool {
+    let reads = matches!(permission, Permission::JobsList | Permission::EventsStream);
+    roles.contains(&Role::Admin) || (reads && roles.contains(&Role::Viewer))
 }
 
 /// What an act of the server's own is audited as: there is no caller whose permit could be asked for.

@@ -10,6 +10,7 @@ pub mod clock_reset;
 mod context;
 pub mod enrollment;
 pub mod event;
+pub mod explain;
 pub mod fleet;
 pub mod housekeeping;
 pub mod issuer;

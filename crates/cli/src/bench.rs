@@ -6,11 +6,12 @@ mod floor;
 mod load;
 mod scenario;
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use airunner_client::{Client, ClientOptions};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use tokio::sync::Notify;
 
 pub use load::Measured;
 
@@ -52,6 +53,9 @@ pub struct BenchArgs {
     /// Jobs in one call, for `jobs`
     #[arg(long, default_value = "64")]
     pub batch: NonZeroUsize,
+    /// Told when the scene is set and the callers begin.
+    #[arg(skip)]
+    pub began: Arc<Notify>,
 }
 
 impl BenchArgs {

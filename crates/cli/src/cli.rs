@@ -37,8 +37,8 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 usage, 3 not authenticated, 4 denied, 5 not found, 130 interrupted; of `job attach` the \
-job's own.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 not authenticated, 4 denied, 5 not found, 130 interrupted; of `job exec` \
+and `job attach` the job's own.";
 
 /// How results are written.
 #[derive(Args, Clone, Copy, Debug, Default)]

@@ -3,16 +3,20 @@
 
 mod agent;
 mod audit;
+mod authz;
 mod bench;
 mod ca;
-mod certificate;
+pub(crate) mod certificate;
 mod completion;
+mod doctor;
 mod enroll;
 mod enrollment;
 mod job;
 mod man;
 mod principal;
+mod profile;
 mod renew;
+mod watch;
 mod whoami;
 mod worker;
 
@@ -24,7 +28,8 @@ use crate::{
     bootstrap::BootstrapArgs,
     context::Context,
     failure::{Failure, Result},
-    report::Report,
+    progress,
+    report::{Output, Report},
 };
 
 /// What can be asked for.
@@ -57,6 +62,12 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// The audit log
     Audit(audit::AuditArgs),
+    /// Why someone may or may not do something
+    Authz(authz::AuthzArgs),
+    /// Look at everything that has to be right, and say what to do about what is not
+    Doctor(doctor::DoctorArgs),
+    /// Named connections: which there are, and which is used
+    Profile(profile::ProfileArgs),
     /// Measure how much a server does in a time
     Bench(bench::BenchArgs),
     /// Print the completion of commands and options for a shell
@@ -84,8 +95,11 @@ impl Command {
             Self::Job(args) => args.run(context),
             Self::Worker(args) => args.run(context),
             Self::Audit(args) => args.run(context),
+            Self::Authz(args) => args.run(context),
+            Self::Doctor(args) => args.run(context),
+            Self::Profile(args) => args.run(context),
             Self::Bench(args) => args.run(context),
-            Self::Completion(args) => Ok(args.run()),
+            Self::Completion(args) => args.run(),
             Self::Man(args) => args.run(),
         }
     }
@@ -93,15 +107,26 @@ impl Command {
 
 /// An id: positional, or as an option for scripts that name everything.
 macro_rules! id_argument {
-    ($(#[doc = $doc:literal])+ $name:ident: $id:ty, $value:literal, $alias:literal) => {
+    ($(#[doc = $doc:literal])+ $name:ident: $id:ty, $value:literal, $alias:literal, $completer:path) => {
         $(#[doc = $doc])+
         #[derive(clap::Args, Clone, Debug)]
         pub(crate) struct $name {
             $(#[doc = $doc])+
-            #[arg(value_name = $value, required_unless_present = "id_option")]
+            #[arg(
+                value_name = $value,
+                required_unless_present = "id_option",
+                add = clap_complete::ArgValueCompleter::new($completer)
+            )]
             id: Option<$id>,
             /// The same, as an option
-            #[arg(long = "id", alias = $alias, value_name = $value, conflicts_with = "id", hide_short_help = true)]
+            #[arg(
+                long = "id",
+                alias = $alias,
+                value_name = $value,
+                conflicts_with = "id",
+                hide_short_help = true,
+                add = clap_complete::ArgValueCompleter::new($completer)
+            )]
             id_option: Option<$id>,
         }
 
@@ -118,15 +143,15 @@ macro_rules! id_argument {
 
 id_argument! {
     /// The principal's id
-    PrincipalName: airunner_core::PrincipalId, "PRINCIPAL", "principal"
+    PrincipalName: airunner_core::PrincipalId, "PRINCIPAL", "principal", crate::complete::principals
 }
 id_argument! {
     /// The job's id
-    JobName: airunner_core::JobId, "JOB", "job"
+    JobName: airunner_core::JobId, "JOB", "job", crate::complete::jobs
 }
 id_argument! {
     /// The enrolment token's id, as `enrollment list` shows it
-    EnrollmentName: airunner_core::EnrollmentId, "ENROLLMENT", "enrollment"
+    EnrollmentName: airunner_core::EnrollmentId, "ENROLLMENT", "enrollment", crate::complete::enrollments
 }
 
 /// How much of a list is wanted.
@@ -158,16 +183,18 @@ impl Paging {
     }
 
     /// Asks for page after page until there are as many as wanted. `fetch` takes size and token of a page, and returns
-    /// its rows and the token of the next.
+    /// its rows and the token of the next. Whoever waits for many pages sees how many rows have come.
     ///
     /// # Errors
     /// What `fetch` fails with.
     pub(crate) async fn collect<T>(
         &self,
+        output: Output,
         mut fetch: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String)>,
     ) -> Result<Listed<T>> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let mut listed = Listed { items: Vec::new(), next: self.page_token.clone() };
+        let mut progress = None;
         loop {
             let size = (limit - listed.items.len()).min(Self::PAGE);
             let size = u32::try_from(size).unwrap_or(self.limit);
@@ -177,6 +204,9 @@ impl Paging {
             if listed.next.is_none() || listed.items.len() >= limit {
                 return Ok(listed);
             }
+            progress
+                .get_or_insert_with(|| progress::spinner(output, "listing"))
+                .say(format!("listing, {} so far", listed.items.len()));
         }
     }
 }
@@ -220,12 +250,14 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::context::Environment;
 
     async fn collect(limit: u32, rows: usize) -> (Listed<usize>, Vec<u32>) {
         let sizes = Mutex::new(Vec::new());
         let paging = Paging { limit, page_token: None };
+        let output = Output::of_process(None, &Environment::new(|_| None)).unwrap();
         let listed = paging
-            .collect(async |size, token: String| {
+            .collect(output, async |size, token: String| {
                 sizes.lock().unwrap().push(size);
                 let start: usize = token.parse().unwrap_or(0);
                 let end = rows.min(start + size as usize);

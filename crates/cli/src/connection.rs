@@ -3,12 +3,14 @@
 
 use std::{fs, path::Path, path::PathBuf, sync::Arc};
 
-use airunner_client::{ClientOptions, Endpoint, IdentityFiles, IdentitySource};
+use airunner_client::{ClientOptions, Endpoint, IdentityFiles, IdentitySource, LoadedIdentity};
 use airunner_core::{Clock, Error, Label, Secret, SecureRandom};
 use airunner_net::TlsProfile;
 use clap::{ArgMatches, Args, parser::ValueSource};
+use clap_complete::ArgValueCompleter;
 
 use crate::{
+    complete,
     context::Environment,
     failure::{Failure, Result},
     profile::{Profile, Profiles},
@@ -43,7 +45,7 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) client_key_passphrase_file: Option<PathBuf>,
     /// The profile of config.toml that says what is not said here [env: AIRUNNER_PROFILE]
-    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    #[arg(long, value_name = "NAME", hide_short_help = true, add = ArgValueCompleter::new(complete::profiles))]
     pub(crate) profile: Option<String>,
 }
 
@@ -191,6 +193,17 @@ impl Connection {
         }
         let identity = self.identity.as_ref().ok_or_else(|| nothing("trust bundle"))?;
         Ok(self.source(identity)?.load()?.roots().to_vec())
+    }
+
+    /// The server's address, as it was given.
+    pub(crate) fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
+    /// The identity, read from where it is kept.
+    pub(crate) fn load_identity(&self) -> Result<LoadedIdentity> {
+        let identity = self.identity.as_ref().ok_or_else(|| nothing("identity"))?;
+        Ok(self.source(identity)?.load()?)
     }
 
     /// The identity's folder, which alone can be renewed.

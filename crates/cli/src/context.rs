@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use airunner_client::{Client, ClientOptions};
-use airunner_core::{Clock, SecureRandom};
+use airunner_core::{Clock, SecureRandom, Timestamp};
 use airunner_net::system::{SystemClock, SystemRandom};
 
 use crate::{
@@ -31,15 +31,28 @@ impl Context {
     ///
     /// # Errors
     /// A usage error for an output format that is none.
-    pub(crate) fn new(cli: &Cli) -> Result<Self> {
-        let environment = Environment::of_process();
-        Ok(Self {
-            output: Output::of_process(cli.output.output, &environment)?,
-            environment,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom::new()),
-            given: cli.connection.clone(),
-        })
+    pub(crate) fn new(cli: &Cli, environment: Environment) -> Result<Self> {
+        let output = Output::of_process(cli.output.output, &environment)?;
+        Ok(Self::with(output, cli.connection.clone(), environment))
+    }
+
+    /// A context in which nothing is printed.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub(crate) fn quiet(given: ConnectionArgs, environment: Environment) -> Result<Self> {
+        let output = Output::of_process(None, &environment)?;
+        Ok(Self::with(output, given, environment))
+    }
+
+    fn with(output: Output, given: ConnectionArgs, environment: Environment) -> Self {
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
+        Self { output, environment, clock, random, given }
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The connection that was chosen.
@@ -48,6 +61,11 @@ impl Context {
     /// Usage, `config` and `file`, see [`Connection::resolve`].
     pub(crate) fn connection(&self) -> Result<Connection> {
         Connection::resolve(&self.given, &self.environment)
+    }
+
+    /// The profile that was named, by option or variable.
+    pub(crate) fn profile_name(&self) -> Option<String> {
+        self.given.profile.clone().or_else(|| self.environment.variable("AIRUNNER_PROFILE"))
     }
 
     /// What a client is made of.
@@ -79,7 +97,8 @@ impl Environment {
         Self(Arc::new(variable))
     }
 
-    fn of_process() -> Self {
+    /// Those of this process.
+    pub(crate) fn of_process() -> Self {
         Self::new(|name| std::env::var(name).ok())
     }
 

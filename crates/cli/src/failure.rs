@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     OutputClosed,
     /// It failed, and the exit code is not the kind's.
     WithCode(u8, Box<Self>),
+    /// It failed, since there is nothing of that name; these are there.
+    Near(Vec<String>, Box<Self>),
 }
 
 impl Failure {
@@ -42,6 +44,7 @@ impl Failure {
             Self::Terminated => 143,
             Self::OutputClosed => 0,
             Self::WithCode(code, _) => *code,
+            Self::Near(_, failure) => failure.exit_code(),
         }
     }
 

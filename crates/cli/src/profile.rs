@@ -118,6 +118,16 @@ impl Profiles {
         self.content.default.as_deref() == Some(name)
     }
 
+    /// The name of the profile that is used where none is named.
+    pub(crate) fn default_name(&self) -> Option<&str> {
+        self.content.default.as_deref()
+    }
+
+    /// All of them, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        self.content.profiles.iter().map(|(name, profile)| (name.as_str(), profile))
+    }
+
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -160,6 +170,33 @@ pub(crate) fn write(environment: &Environment, name: &str, profile: &Profile) ->
     }
     files::write(&path, text.as_bytes(), Access::Public)?;
     Ok(Written { path, is_default: default == name })
+}
+
+/// Has this profile used where none is named; returns it. Comments stay.
+///
+/// # Errors
+/// As [`Profiles::read`] and [`Profiles::named`].
+pub(crate) fn use_by_default(environment: &Environment, name: &str) -> Result<Profile> {
+    let profiles = Profiles::read(environment)?;
+    let profile = profiles.named(name)?;
+    let before = files::read(&profiles.path)?.unwrap_or_default();
+    let content = Content { default: Some(name.to_owned()), ..profiles.content };
+    let line = format!("default = {name:?}\n");
+    // The key stands before the first section (TOML section "Table").
+    let text = String::from_utf8_lossy(&before);
+    let is_default = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "default");
+    let mut in_head = true;
+    let kept = text.lines().filter(|line| {
+        in_head &= !line.trim_start().starts_with('[');
+        !(in_head && is_default(line))
+    });
+    let edited = kept.fold(line, |text, line| text + line + "\n");
+    let text = match parse(&profiles.path, edited.as_bytes()) {
+        Ok(same) if same == content => edited,
+        _ => toml::to_string(&content).map_err(Error::internal)?,
+    };
+    files::write(&profiles.path, text.as_bytes(), Access::Public)?;
+    Ok(profile)
 }
 
 /// The text with the profile's section exchanged.
@@ -263,6 +300,18 @@ mod tests {
         }
         assert!(!after.contains("old:1"));
         assert_eq!(Profiles::read(&at(&folder)).unwrap().named("local").unwrap(), local());
+    }
+
+    #[test]
+    fn another_profile_is_used_and_the_rest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = "# mine\ndefault = \"a\"\n\n[profiles.a]\nserver = \"a:1\" # here\n[profiles.b]\n";
+        given(&folder, before);
+        use_by_default(&at(&folder), "b").unwrap();
+        let after = std::fs::read_to_string(file(&folder)).unwrap();
+        assert_eq!(after, before.replace("# mine\ndefault = \"a\"\n", "default = \"b\"\n# mine\n"));
+        assert_eq!(Profiles::read(&at(&folder)).unwrap().default_name(), Some("b"));
+        assert!(message(use_by_default(&at(&folder), "c").unwrap_err()).contains("a, b"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The one place that prints: results in the format that was asked for, failures on stderr. What is in them is the
 //! commands' business.
 
+mod screen;
 mod table;
 mod text;
+mod tone;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -18,8 +20,10 @@ use crate::{
     failure::{Failure, Result, advice},
 };
 
+pub(crate) use screen::Screen;
 pub(crate) use table::Table;
 pub(crate) use text::visible;
+pub(crate) use tone::Tone;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -40,6 +44,14 @@ pub(crate) struct Output {
     pub(crate) format: Format,
     /// Whether a person reads stdout.
     pub(crate) is_terminal: bool,
+    has_colour: bool,
+    stderr: Stderr,
+}
+
+/// What may be done with stderr.
+#[derive(Clone, Copy, Debug)]
+struct Stderr {
+    is_terminal: bool,
     has_colour: bool,
 }
 
@@ -137,12 +149,15 @@ impl Report {
         if output.format == Format::Table {
             self.note.iter().for_each(|note| output.note(note));
         }
-        let empty = match &self.human {
+        [self.hint.as_deref(), self.note_if_empty()].iter().flatten().for_each(|hint| output.hint(hint));
+        Ok(self.code)
+    }
+
+    fn note_if_empty(&self) -> Option<&'static str> {
+        match &self.human {
             Human::Table(table) => table.note_if_empty(),
             _ => None,
-        };
-        [self.hint.as_deref(), empty].iter().flatten().for_each(|hint| output.hint(hint));
-        Ok(self.code)
+        }
     }
 
     fn human(&self, output: Output) -> String {
@@ -152,7 +167,8 @@ impl Report {
             Human::Text(text) => format!("{text}\n"),
             Human::Table(table) => table.render(output.width(), output.has_colour),
             Human::Records(records) => {
-                let texts = records.iter().map(|fields| table::record(fields, output.has_colour));
+                let width = output.width();
+                let texts = records.iter().map(|fields| table::record(fields, width, output.has_colour));
                 texts.collect::<Vec<_>>().join("\n")
             }
         }
@@ -176,9 +192,23 @@ impl Output {
             None => of_variable.transpose()?.unwrap_or_default(),
         };
         let is_terminal = io::stdout().is_terminal();
-        let is_plain = environment.variable("NO_COLOR").is_some()
-            || environment.variable("TERM").is_some_and(|terminal| terminal == "dumb");
-        Ok(Self { format, is_terminal, has_colour: is_terminal && !is_plain })
+        let is_plain = is_plain(environment);
+        Ok(Self {
+            format,
+            is_terminal,
+            has_colour: is_terminal && !is_plain,
+            stderr: Stderr::of_process(is_plain),
+        })
+    }
+
+    /// Whether a person reads stderr.
+    pub(crate) const fn is_watched(self) -> bool {
+        self.stderr.is_terminal
+    }
+
+    /// Whether stderr may be coloured.
+    pub(crate) const fn has_colour_on_stderr(self) -> bool {
+        self.stderr.has_colour
     }
 
     /// Writes a result, or a part of one, to stdout at once.
@@ -223,17 +253,49 @@ impl Output {
         }
     }
 
+    /// Where a list is shown again and again.
+    pub(crate) fn screen(self) -> Screen {
+        Screen::new(self)
+    }
+
     fn width(self) -> Option<u16> {
+        self.size().map(|(columns, _)| columns)
+    }
+
+    /// Columns and lines of the terminal.
+    fn size(self) -> Option<(u16, u16)> {
         let size = || rustix::termios::tcgetwinsize(io::stdout()).ok();
-        self.is_terminal.then(size).flatten().map(|size| size.ws_col).filter(|width| *width > 0)
+        let size = self.is_terminal.then(size).flatten()?;
+        (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
     }
 }
 
+impl Stderr {
+    fn of_process(is_plain: bool) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        Self { is_terminal, has_colour: is_terminal && !is_plain }
+    }
+}
+
+/// Whether nothing is to be coloured, whatever reads it (no-color.org).
+fn is_plain(environment: &Environment) -> bool {
+    environment.variable("NO_COLOR").is_some()
+        || environment.variable("TERM").is_some_and(|terminal| terminal == "dumb")
+}
+
 /// Says on stderr what failed and what to do next. Returns the exit code.
-pub(crate) fn print_failure(failure: &Failure) -> ExitCode {
+pub(crate) fn print_failure(failure: &Failure, environment: &Environment) -> ExitCode {
+    let mut near = String::new();
     let mut cause = failure;
-    while let Failure::WithCode(_, inner) = cause {
-        cause = inner;
+    loop {
+        cause = match cause {
+            Failure::WithCode(_, inner) => inner,
+            Failure::Near(names, inner) => {
+                near = format!("  did you mean {}?\n", visible(&names.join(" or ")));
+                inner
+            }
+            _ => break,
+        }
     }
     let text = match cause {
         Failure::Failed(error) => {
@@ -241,19 +303,34 @@ pub(crate) fn print_failure(failure: &Failure) -> ExitCode {
             let after = error.retry_after().map(airunner_host::duration::format);
             let after = after.map(|after| format!("  try again in {after}\n")).unwrap_or_default();
             let advice = advice(error).map(|advice| format!("  {advice}\n")).unwrap_or_default();
-            format!("error: {message} ({label})\n{after}{advice}")
+            format!("{} {message} ({label})\n{after}{near}{advice}", error_word(environment))
         }
-        Failure::Usage(message) => format!("error: {}\n", visible(message)),
+        Failure::Usage(message) => format!("{} {}\n", error_word(environment), visible(message)),
         Failure::Declined => "nothing was changed\n".to_owned(),
         // The terminal has echoed ^C: what comes next starts on a line of its own.
         Failure::Interrupted if io::stderr().is_terminal() => "\n".to_owned(),
-        Failure::Interrupted | Failure::Terminated | Failure::OutputClosed | Failure::WithCode(..) => {
-            String::new()
-        }
+        Failure::Interrupted
+        | Failure::Terminated
+        | Failure::OutputClosed
+        | Failure::WithCode(..)
+        | Failure::Near(..) => String::new(),
     };
     // Where stderr is closed too, the exit code has to say it.
     let _ = io::stderr().lock().write_all(text.as_bytes());
     ExitCode::from(failure.exit_code())
+}
+
+/// Says on stderr which names may have been meant, if any.
+pub(crate) fn suggest(names: &[String]) {
+    if !names.is_empty() {
+        let _ = writeln!(io::stderr().lock(), "  did you mean {}?", visible(&names.join(" or ")));
+    }
+}
+
+/// What a failure begins with.
+fn error_word(environment: &Environment) -> String {
+    let word = "error:";
+    if Stderr::of_process(is_plain(environment)).has_colour { Tone::Bad.paint(word) } else { word.to_owned() }
 }
 
 /// The value as text with a newline at its end: over many lines where it is the only one, else on one.

@@ -3,7 +3,7 @@
 use airunner_core::Error;
 use tokio::{
     runtime::Builder,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 use crate::failure::{Failure, Result};
@@ -15,12 +15,10 @@ use crate::failure::{Failure, Result};
 /// What `work` fails with; [`Failure::Interrupted`], [`Failure::Terminated`].
 pub(crate) fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     on(Builder::new_current_thread(), async {
-        let mut interrupts = signal(SignalKind::interrupt()).map_err(Error::internal)?;
-        let mut terminations = signal(SignalKind::terminate()).map_err(Error::internal)?;
+        let mut signals = Signals::listen()?;
         tokio::select! {
             done = work => done,
-            _ = interrupts.recv() => Err(Failure::Interrupted),
-            _ = terminations.recv() => Err(Failure::Terminated),
+            failure = signals.next() => Err(failure),
         }
     })
 }
@@ -39,6 +37,33 @@ pub(crate) fn wait_with_signals<T>(work: impl Future<Output = Result<T>>) -> Res
 /// What `work` fails with.
 pub(crate) fn wait_on_all_cores<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     on(Builder::new_multi_thread(), work)
+}
+
+/// Ctrl-C and SIGTERM.
+pub(crate) struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    /// Takes them from now on; they no longer end the process.
+    ///
+    /// # Errors
+    /// Where signals can't be listened to.
+    pub(crate) fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupts: signal(SignalKind::interrupt()).map_err(Error::internal)?,
+            terminations: signal(SignalKind::terminate()).map_err(Error::internal)?,
+        })
+    }
+
+    /// Waits for one: [`Failure::Interrupted`] or [`Failure::Terminated`].
+    pub(crate) async fn next(&mut self) -> Failure {
+        tokio::select! {
+            _ = self.interrupts.recv() => Failure::Interrupted,
+            _ = self.terminations.recv() => Failure::Terminated,
+        }
+    }
 }
 
 fn on<T>(mut builder: Builder, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -5,11 +5,14 @@ pub(crate) mod audit;
 pub(crate) mod certificate;
 pub(crate) mod enrollment;
 pub(crate) mod job;
+pub(crate) mod moment;
 pub(crate) mod principal;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use airunner_core::Timestamp;
+
+use self::moment::Moment;
 
 /// A time on the wire as we keep it.
 pub(crate) fn timestamp(at: &prost_types::Timestamp) -> Timestamp {
@@ -17,21 +20,16 @@ pub(crate) fn timestamp(at: &prost_types::Timestamp) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// A time in RFC 3339, in UTC, to the second.
-pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
-    at.map(|at| timestamp(at).to_string())
+/// A time on the wire, as it is told.
+pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Option<Moment> {
+    at.map(|at| Moment(timestamp(at)))
 }
 
-/// The same to the millisecond, for what happens often.
+/// A time in RFC 3339, in UTC, to the millisecond: for what happens often.
 pub(crate) fn precise_time(at: Option<&prost_types::Timestamp>) -> Option<String> {
     let at = timestamp(at?);
     let text = at.to_string();
     Some(format!("{}.{:03}Z", text.trim_end_matches('Z'), at.as_millis().rem_euclid(1_000)))
-}
-
-/// A time in a table: to the minute.
-pub(crate) fn short(time: Option<&String>) -> String {
-    time.map(|time| time.chars().take(16).collect::<String>().replace('T', " ")).unwrap_or_default()
 }
 
 /// A duration as options are written.
@@ -79,10 +77,9 @@ mod tests {
     #[test]
     fn times_are_told_to_the_second_or_the_millisecond() {
         let at = prost_types::Timestamp { seconds: 951_782_400, nanos: 7_999_999 };
-        assert_eq!(time(Some(&at)).as_deref(), Some("2000-02-29T00:00:00Z"));
+        assert_eq!(time(Some(&at)).unwrap().0.to_string(), "2000-02-29T00:00:00Z");
         assert_eq!(precise_time(Some(&at)).as_deref(), Some("2000-02-29T00:00:00.007Z"));
         assert_eq!(time(None), None);
-        assert_eq!(short(time(Some(&at)).as_ref()), "2000-02-29 00:00");
     }
 
     #[test]

@@ -29,6 +29,9 @@ impl Method {
 #[derive(Debug)]
 pub struct Methods(HashMap<String, Method>);
 
+/// Characters of a name that an error repeats at most.
+const LONGEST: usize = 100;
+
 /// Services that are not ours to annotate: on the API listener for every known principal, nowhere else.
 const STANDARD: &[&str] = &[
     "/grpc.health.v1.Health/Check",
@@ -65,10 +68,44 @@ impl Methods {
         self.0.get(path).copied()
     }
 
+    /// The RPC that a person means: its path, or as much of its end as names one, with `/` or `.` between the words, in
+    /// any case.
+    ///
+    /// # Errors
+    /// `invalid-argument` naming those that may be meant.
+    pub fn find(&self, name: &str) -> Result<(&str, Method)> {
+        const SHOWN: usize = 5;
+        let wanted = words(name);
+        let is_meant = |path: &&str| {
+            let path = words(path);
+            path.strip_suffix(&wanted).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+        };
+        // A name comes back in trailers, which are short.
+        let told: String = name.chars().take(LONGEST).collect();
+        let mut meant: Vec<&str> = self.0.keys().map(String::as_str).filter(is_meant).collect();
+        meant.sort_unstable();
+        match (wanted.is_empty(), meant.as_slice()) {
+            (false, [path]) => Ok((path, self.0[*path])),
+            (false, [_, _, ..]) => {
+                meant.truncate(SHOWN);
+                Err(Error::invalid("method", format!("{told:?} may be {}", meant.join(" or "))))
+            }
+            _ => Err(Error::invalid(
+                "method",
+                format!("there is no RPC {told:?}: name one, as in CancelJob or JobService/CancelJob"),
+            )),
+        }
+    }
+
     /// Every path with what is declared there.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Method)> {
         self.0.iter().map(|(path, method)| (path.as_str(), *method))
     }
+}
+
+/// A name as names are compared.
+fn words(name: &str) -> String {
+    name.trim().trim_start_matches('/').replace('.', "/").to_ascii_lowercase()
 }
 
 fn declared(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Method> {
@@ -118,5 +155,28 @@ mod tests {
             }
         );
         assert!(methods.get("/airunner.principal.v1.PrincipalService/Nothing").is_none());
+    }
+
+    #[test]
+    fn a_person_names_an_rpc_by_as_much_as_it_takes() {
+        let methods = Methods::load(airunner_proto::DESCRIPTOR_SET).unwrap();
+        let path = "/airunner.job.v1.JobService/CancelJob";
+        for name in [
+            path,
+            "airunner.job.v1.JobService.CancelJob",
+            "JobService/CancelJob",
+            "JobService.CancelJob",
+            "CancelJob",
+            "canceljob",
+        ] {
+            assert_eq!(methods.find(name).unwrap().0, path, "{name}");
+        }
+        for wrong in ["", "/", "Job", "ancelJob", "JobService"] {
+            let error = methods.find(wrong).unwrap_err();
+            assert!(error.message().contains("there is no RPC"), "{wrong}: {error}");
+        }
+        assert!(methods.find(&"x".repeat(10_000)).unwrap_err().message().len() < 200);
+        let error = methods.find("ServerReflectionInfo").unwrap_err();
+        assert!(error.message().contains(" or /grpc.reflection.v1alpha"), "{error}");
     }
 }

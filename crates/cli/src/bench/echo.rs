@@ -45,7 +45,7 @@ pub(super) async fn run(args: &BenchArgs) -> airunner_client::Result<Measured> {
         ..pb::IssueCertificateRequest::default()
     };
     let callers = vec![(client, request); args.callers.get()];
-    let measured = drive(callers, args.duration(), |caller| async move {
+    let measured = drive(callers, args, |caller| async move {
         let (client, request) = &*caller.lock().await;
         let answer = client.certificates().issue_certificate(request.clone()).await;
         answer.map(|_| Some(1)).map_err(|status| status.to_string())

@@ -15,6 +15,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::BenchArgs;
+
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
@@ -40,15 +42,17 @@ pub struct Measured {
 /// One caller's next call; how many units of work it did, or none when there is no more to do.
 pub(super) type Outcome = Result<Option<u64>, String>;
 
-/// Runs `callers` tasks, each of which calls `call` again and again until `duration` is over.
+/// Runs `callers` tasks, each of which calls `call` again and again until the time is over; tells when they begin.
 #[expect(clippy::cast_precision_loss, reason = "counts and times of a benchmark are far below 2^52")]
-pub(super) async fn drive<C, F, Fut>(callers: Vec<C>, duration: Duration, call: F) -> Measured
+pub(super) async fn drive<C, F, Fut>(callers: Vec<C>, args: &BenchArgs, call: F) -> Measured
 where
     C: Send + 'static,
     F: Fn(Arc<tokio::sync::Mutex<C>>) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Outcome> + Send,
 {
     let stop = Arc::new(AtomicBool::new(false));
+    let duration = args.duration();
+    args.began.notify_one();
     let (began, cpu) = (SystemClock.monotonic(), process_cpu());
     let mut tasks = JoinSet::new();
     for caller in callers {

@@ -43,7 +43,7 @@ impl Stage {
         for id in self.principals(PrincipalType::Worker).await? {
             callers.push((self.client.clone(), request(&id, &key(self.options.profile)?)?));
         }
-        Ok(drive(callers, self.args.duration(), |caller| async move {
+        Ok(drive(callers, &self.args, |caller| async move {
             let (client, request) = &*caller.lock().await;
             let answer = client.certificates().issue_certificate(request.clone()).await;
             answer.map(|_| Some(1)).map_err(|status| status.to_string())
@@ -57,7 +57,7 @@ impl Stage {
         for id in self.principals(PrincipalType::Worker).await? {
             callers.push((self.options.clone(), self.identity(&id).await?));
         }
-        Ok(drive(callers, self.args.duration(), |caller| async move {
+        Ok(drive(callers, &self.args, |caller| async move {
             let (options, identity) = &mut *caller.lock().await;
             let next = renew_once(options, identity.clone()).await.map_err(|error| error.to_string())?;
             *identity = next;
@@ -70,7 +70,7 @@ impl Stage {
     pub(super) async fn revoke(&self) -> Result<Measured> {
         let serials = Arc::new(Mutex::new(self.revocable().await?));
         let callers = vec![(self.client.clone(), serials); self.args.callers.get()];
-        Ok(drive(callers, self.args.duration(), |caller| async move {
+        Ok(drive(callers, &self.args, |caller| async move {
             let (client, serials) = &*caller.lock().await;
             let Some(serial_number) = serials.lock().await.pop_front() else { return Ok(None) };
             let request = RevokeCertificatesRequest { serial_number, ..RevokeCertificatesRequest::default() };
@@ -94,7 +94,7 @@ impl Stage {
         let address = options.server.address().to_owned();
         let host = options.server.host().to_owned();
         let callers = vec![(config, host, address); self.args.callers.get()];
-        Ok(drive(callers, self.args.duration(), |caller| async move {
+        Ok(drive(callers, &self.args, |caller| async move {
             let (config, host, address) = &*caller.lock().await;
             shake_hands(config.clone(), host, address).await.map_err(|error| error.to_string())
         })
@@ -112,7 +112,7 @@ impl Stage {
         let worker = tokio::spawn(work(Client::connect(options).await?, queue.clone()));
         let batch = self.args.batch.get();
         let callers = vec![(self.client.clone(), queue, batch); self.args.callers.get()];
-        let measured = drive(callers, self.args.duration(), |caller| async move {
+        let measured = drive(callers, &self.args, |caller| async move {
             let (client, queue, batch) = &*caller.lock().await;
             enqueue_and_wait(client, queue, *batch).await.map_err(|error| error.to_string())
         })

@@ -24,7 +24,6 @@ use crate::{
     report::{Report, Table},
     runtime::wait,
     secret_input,
-    view::short,
 };
 
 /// The certificate authority.
@@ -74,7 +73,7 @@ fn show(context: &Context) -> Result<Report> {
     let mut table = Table::new(&["CA", "SUBJECT", "UNTIL", "SERIAL NUMBER"], "there is no CA");
     for (kind, certificates) in [("root", &view.roots), ("issuing", &view.issuing)] {
         for ca in certificates {
-            let (subject, until) = (ca.subject_dn.clone(), short(Some(&ca.not_after)));
+            let (subject, until) = (ca.subject_dn.clone(), ca.not_after.beside(context.now()));
             table.add([kind.to_owned(), subject, until, ca.serial_number.clone()]);
         }
     }

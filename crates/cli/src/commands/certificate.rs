@@ -9,14 +9,18 @@ use std::time::Duration;
 use airunner_core::{Fingerprint, PrincipalId, Serial};
 use airunner_proto::ca::v1::{GetCertificateRequest, ListCertificatesRequest};
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 pub(super) use issue::KeyType;
 pub(super) use local::ParsedView;
+pub(crate) use local::check_identity;
 
-use super::{Paging, PrincipalName, present, renew};
+use super::{Paging, PrincipalName, present, renew, watch::Watch};
 use crate::{
+    complete,
     context::Context,
     failure::{Failure, Result},
+    near::{Named, or_near},
     report::{Report, Table},
     runtime::wait,
     values::{self, CertificateName},
@@ -62,7 +66,7 @@ impl CertificateArgs {
             CertificateCommand::Register(args) => args.run(context),
             CertificateCommand::List(args) => args.run(context),
             CertificateCommand::Get(args) => args.run(context),
-            CertificateCommand::Show(args) => args.run(),
+            CertificateCommand::Show(args) => args.run(context),
             CertificateCommand::Verify(args) => args.run(context),
             CertificateCommand::Renew => renew::run(context),
             CertificateCommand::Rotate(args) => args.run(context),
@@ -75,10 +79,20 @@ impl CertificateArgs {
 #[derive(Args, Clone, Debug)]
 struct CertificateChoice {
     /// Its serial number, or its fingerprint
-    #[arg(value_name = "SERIAL", conflicts_with_all = ["serial", "fingerprint"])]
+    #[arg(
+        value_name = "SERIAL",
+        conflicts_with_all = ["serial", "fingerprint"],
+        add = ArgValueCompleter::new(complete::certificates)
+    )]
     name: Option<CertificateName>,
     /// Its serial number, hex
-    #[arg(long, alias = "id", value_name = "SERIAL", conflicts_with = "fingerprint")]
+    #[arg(
+        long,
+        alias = "id",
+        value_name = "SERIAL",
+        conflicts_with = "fingerprint",
+        add = ArgValueCompleter::new(complete::certificates)
+    )]
     serial: Option<Serial>,
     /// Its SHA-256, base64 or hex
     #[arg(long, value_name = "SHA-256")]
@@ -107,7 +121,7 @@ fn which() -> Failure {
 #[derive(Args, Debug)]
 struct ListArgs {
     /// Only those of this principal
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::principals))]
     principal: Option<PrincipalId>,
     /// Only those that expire within this time, as 30d
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
@@ -123,12 +137,14 @@ struct ListArgs {
     active: bool,
     #[command(flatten)]
     paging: Paging,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = wait(self.paging.collect(async |page_size, page_token| {
+        let fetch = async |page_size, page_token| {
             let request = ListCertificatesRequest {
                 page_size,
                 page_token,
@@ -140,10 +156,13 @@ impl ListArgs {
             let answer = client.certificates().list_certificates(request).await?.into_inner();
             let views: Vec<_> = answer.certificates.into_iter().map(CertificateView::of_list).collect();
             Ok((views, answer.next_page_token))
-        }))?;
-        let mut table = Table::new(CertificateView::HEADERS, "there are no such certificates");
-        listed.items.iter().for_each(|view| table.add(view.row()));
-        Ok(listed.note(Report::table(table, &listed.value("certificates")?)?))
+        };
+        self.watch.run(context, async || {
+            let listed = self.paging.collect(context.output, fetch).await?;
+            let mut table = Table::new(CertificateView::HEADERS, "there are no such certificates");
+            listed.items.iter().for_each(|view| table.add(view.row(context.now())));
+            Ok(listed.note(Report::table(table, &listed.value("certificates")?)?))
+        })
     }
 }
 
@@ -159,13 +178,16 @@ struct GetArgs {
 impl GetArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let (serial_number, fingerprint) = CertificateChoice::wire(self.choice.get().ok_or_else(which)?);
+        let serial = serial_number.clone();
         let request = GetCertificateRequest { serial_number, fingerprint };
         let client = context.client()?;
-        let answer = wait(async { Ok(client.certificates().get_certificate(request).await?.into_inner()) })?;
+        let answer = wait(or_near(&client, Named::Certificate(&serial), async {
+            Ok(client.certificates().get_certificate(request).await?.into_inner())
+        }))?;
         let view = CertificateView::from(present(answer.certificate, "certificate")?);
         match &view.pem {
             Some(pem) if self.pem => Report::text(pem.clone(), &view),
-            _ => Report::record(view.fields(), &view),
+            _ => Report::record(view.fields(context.now()), &view),
         }
     }
 }

@@ -9,15 +9,16 @@ use airunner_proto::ca::v1::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{EnrollmentName, Paging, PrincipalName, present};
+use super::{EnrollmentName, Paging, PrincipalName, present, watch::Watch};
 use crate::{
     context::Context,
     failure::Result,
+    near::{Named, or_near},
     prompt,
     report::{Report, Table},
     runtime::wait,
     values,
-    view::enrollment::EnrollmentView,
+    view::{enrollment::EnrollmentView, moment::told},
 };
 
 /// Enrolment tokens.
@@ -78,14 +79,16 @@ impl CreateArgs {
             request_id: String::new(),
         };
         let client = context.client()?;
-        let answer =
-            wait(async { Ok(client.enrollments().create_enrollment_token(request).await?.into_inner()) })?;
+        let id = self.name.get()?.as_str();
+        let answer = wait(or_near(&client, Named::Principal(id), async {
+            Ok(client.enrollments().create_enrollment_token(request).await?.into_inner())
+        }))?;
         let view =
             CreatedView { enrollment: present(answer.enrollment, "enrollment")?.into(), token: answer.token };
         let hint = format!(
             "for {}, until {}; there: airunner-cli enroll --save-profile NAME",
             view.enrollment.principal_id,
-            view.enrollment.expires_at.as_deref().unwrap_or("it is used")
+            told(view.enrollment.expires_at, context.now())
         );
         Ok(Report::text(view.token.clone(), &view)?.with_hint(hint))
     }
@@ -95,20 +98,25 @@ impl CreateArgs {
 struct ListArgs {
     #[command(flatten)]
     paging: Paging,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = wait(self.paging.collect(async |page_size, page_token| {
+        let fetch = async |page_size, page_token| {
             let request = ListEnrollmentTokensRequest { page_size, page_token };
             let answer = client.enrollments().list_enrollment_tokens(request).await?.into_inner();
             let views: Vec<_> = answer.enrollments.into_iter().map(EnrollmentView::from).collect();
             Ok((views, answer.next_page_token))
-        }))?;
-        let mut table = Table::new(EnrollmentView::HEADERS, "there are no enrolment tokens");
-        listed.items.iter().for_each(|view| table.add(view.row()));
-        Ok(listed.note(Report::table(table, &listed.value("enrollments")?)?))
+        };
+        self.watch.run(context, async || {
+            let listed = self.paging.collect(context.output, fetch).await?;
+            let mut table = Table::new(EnrollmentView::HEADERS, "there are no enrolment tokens");
+            listed.items.iter().for_each(|view| table.add(view.row(context.now())));
+            Ok(listed.note(Report::table(table, &listed.value("enrollments")?)?))
+        })
     }
 }
 
@@ -132,10 +140,10 @@ impl DeleteArgs {
         let enrollment_id = self.name.get()?.to_string();
         let request = DeleteEnrollmentTokenRequest { enrollment_id: enrollment_id.clone() };
         let client = context.client()?;
-        wait(async {
+        wait(or_near(&client, Named::Enrollment(&enrollment_id), async {
             prompt::confirm(&format!("Take the enrolment {enrollment_id} back?"), self.yes).await?;
             Ok(client.enrollments().delete_enrollment_token(request).await?)
-        })?;
+        }))?;
         let text = format!("{enrollment_id} is deleted");
         Report::text(text, &DeletedView { enrollment_id, deleted: true })
     }

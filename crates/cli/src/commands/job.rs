@@ -1,7 +1,10 @@
-//! `job`: submit, look up, follow, stop.
+//! `job`: submit, start, look up, follow, stop.
 
 mod attach;
+mod input;
 mod logs;
+mod spec;
+mod start;
 mod submit;
 
 use std::time::Duration;
@@ -13,11 +16,14 @@ use airunner_proto::{
     principal::v1::WhoAmIRequest,
 };
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
-use super::{JobName, Listed, Paging, present};
+use super::{JobName, Listed, Paging, present, watch::Watch};
 use crate::{
+    complete,
     context::Context,
     failure::Result,
+    near::{Named, or_near},
     report::{Format, Report, Table, visible},
     runtime::wait,
     values::{self, SignalNumber},
@@ -35,6 +41,10 @@ pub(crate) struct JobArgs {
 enum JobCommand {
     /// Put a command into a queue and print the job's id
     Submit(submit::SubmitArgs),
+    /// Start a job on a worker that waits for one; print its id and its process id
+    Start(start::StartArgs),
+    /// Start a job and follow it to its end; the exit code is the job's
+    Exec(start::ExecArgs),
     /// List jobs, newest first
     List(ListArgs),
     /// Print a job's state, one word
@@ -55,6 +65,8 @@ impl JobArgs {
         match &self.command {
             None => running(context),
             Some(JobCommand::Submit(args)) => args.run(context),
+            Some(JobCommand::Start(args)) => args.run(context),
+            Some(JobCommand::Exec(args)) => args.run(context),
             Some(JobCommand::List(args)) => args.run(context),
             Some(JobCommand::Status(args)) => args.run(context),
             Some(JobCommand::Logs(args)) => args.run(context),
@@ -72,7 +84,7 @@ fn running(context: &Context) -> Result<Report> {
         let owner = own_id(&client).await?;
         let request =
             ListJobsRequest { state: pb::JobState::Running as i32, owner, ..ListJobsRequest::default() };
-        list(&client, &everything, &request).await
+        list(&client, context, &everything, &request).await
     })?;
     let line = |view: &JobView| format!("{} {}\n", view.job_id, visible(&view.command_line()));
     let text: String = listed.items.iter().map(line).collect();
@@ -86,7 +98,7 @@ struct ListArgs {
     #[arg(long, value_name = "STATE", value_parser = values::job_state())]
     state: Option<JobState>,
     /// Only those of this principal
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::principals))]
     owner: Option<PrincipalId>,
     /// Only your own
     #[arg(long, conflicts_with = "owner")]
@@ -96,12 +108,14 @@ struct ListArgs {
     queue: Option<QueueName>,
     #[command(flatten)]
     paging: Paging,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = wait(async {
+        self.watch.run(context, async || {
             let owner = if self.mine { Some(own_id(&client).await?) } else { None };
             let owner = owner.or_else(|| self.owner.as_ref().map(ToString::to_string));
             let request = ListJobsRequest {
@@ -110,22 +124,27 @@ impl ListArgs {
                 queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
                 ..ListJobsRequest::default()
             };
-            list(&client, &self.paging, &request).await
-        })?;
-        let mut table = Table::new(JobView::HEADERS, "there are no such jobs");
-        listed.items.iter().for_each(|view| table.add(view.row()));
-        Ok(listed.note(Report::table(table, &listed.value("jobs")?)?))
+            let listed = list(&client, context, &self.paging, &request).await?;
+            let mut table = Table::new(JobView::HEADERS, "there are no such jobs");
+            listed.items.iter().for_each(|view| table.add(view.row(context.now())));
+            Ok(listed.note(Report::table(table, &listed.value("jobs")?)?))
+        })
     }
 }
 
-async fn list(client: &Client, paging: &Paging, request: &ListJobsRequest) -> Result<Listed<JobView>> {
+async fn list(
+    client: &Client,
+    context: &Context,
+    paging: &Paging,
+    request: &ListJobsRequest,
+) -> Result<Listed<JobView>> {
     let fetch = async |page_size, page_token| {
         let request = ListJobsRequest { page_size, page_token, ..request.clone() };
         let answer = client.jobs().list_jobs(request).await?.into_inner();
         let views: Vec<_> = answer.jobs.into_iter().map(JobView::from).collect();
         Ok((views, answer.next_page_token))
     };
-    paging.collect(fetch).await
+    paging.collect(context.output, fetch).await
 }
 
 async fn own_id(client: &Client) -> Result<String> {
@@ -146,7 +165,7 @@ impl StatusArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let job_id = self.name.get()?.to_string();
         let client = context.client()?;
-        wait(async {
+        wait(or_near(&client, Named::Job(&job_id), async {
             let answer = client.jobs().get_job(GetJobRequest { job_id: job_id.clone() }).await?.into_inner();
             let view = JobView::from(present(answer.job, "job")?);
             if !self.logs {
@@ -159,7 +178,7 @@ impl StatusArgs {
             }
             let output = logs::collect(&client, &job_id).await?;
             Report::text(String::new(), &StatusWithLogs { job: view, output })
-        })
+        }))
     }
 }
 
@@ -184,13 +203,16 @@ struct StopArgs {
 
 impl StopArgs {
     fn run(&self, context: &Context) -> Result<Report> {
+        let job_id = self.name.get()?.to_string();
         let request = CancelJobRequest {
-            job_id: self.name.get()?.to_string(),
+            job_id: job_id.clone(),
             signal: self.signal.0,
             grace: Some(values::wire(self.grace)),
         };
         let client = context.client()?;
-        let answer = wait(async { Ok(client.jobs().cancel_job(request).await?.into_inner()) })?;
+        let answer = wait(or_near(&client, Named::Job(&job_id), async {
+            Ok(client.jobs().cancel_job(request).await?.into_inner())
+        }))?;
         let view = JobView::from(present(answer.job, "job")?);
         let text = if view.state == "cancelled" {
             format!("{} is cancelled", view.job_id)

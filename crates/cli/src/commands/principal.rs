@@ -1,5 +1,6 @@
 //! `principal`: the registry.
 
+mod authority;
 mod change;
 
 use std::time::Duration;
@@ -10,10 +11,11 @@ use airunner_proto::principal::v1::{
 };
 use clap::{Args, Subcommand};
 
-use super::{Paging, PrincipalName, present};
+use super::{Paging, PrincipalName, present, watch::Watch};
 use crate::{
     context::Context,
     failure::Result,
+    near::{Named, or_near},
     report::{Report, Table},
     runtime::wait,
     values::{self, Pair},
@@ -40,13 +42,13 @@ enum PrincipalCommand {
     /// Set its roles
     Roles(change::RolesArgs),
     /// Take all its authority away until it is activated
-    Suspend(change::SuspendArgs),
+    Suspend(authority::SuspendArgs),
     /// Give a suspended one its authority back
-    Activate(change::ActivateArgs),
+    Activate(authority::ActivateArgs),
     /// Suspend it and revoke all its certificates
-    Revoke(change::RevokeArgs),
+    Revoke(authority::RevokeArgs),
     /// End it for good and revoke all its certificates; its id stays taken
-    Delete(change::DeleteArgs),
+    Delete(authority::DeleteArgs),
 }
 
 impl PrincipalArgs {
@@ -140,7 +142,7 @@ impl CreateArgs {
         let answer = wait(async { Ok(client.principals().create_principal(request).await?.into_inner()) })?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
         let hint = format!("its first certificate: airunner-cli enrollment create {}", view.principal_id);
-        Ok(Report::record(view.fields(), &view)?.with_hint(hint))
+        Ok(Report::record(view.fields(context.now()), &view)?.with_hint(hint))
     }
 }
 
@@ -154,9 +156,12 @@ impl GetArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let request = GetPrincipalRequest { principal_id: self.name.get()?.to_string() };
         let client = context.client()?;
-        let answer = wait(async { Ok(client.principals().get_principal(request).await?.into_inner()) })?;
+        let id = self.name.get()?.as_str();
+        let answer = wait(or_near(&client, Named::Principal(id), async {
+            Ok(client.principals().get_principal(request).await?.into_inner())
+        }))?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
-        Report::record(view.fields(), &view)
+        Report::record(view.fields(context.now()), &view)
     }
 }
 
@@ -173,12 +178,14 @@ struct ListArgs {
     id_prefix: Option<String>,
     #[command(flatten)]
     paging: Paging,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 impl ListArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let listed = wait(self.paging.collect(async |page_size, page_token| {
+        let fetch = async |page_size, page_token| {
             let request = ListPrincipalsRequest {
                 page_size,
                 page_token,
@@ -189,10 +196,13 @@ impl ListArgs {
             let answer = client.principals().list_principals(request).await?.into_inner();
             let views: Vec<_> = answer.principals.into_iter().map(PrincipalView::from).collect();
             Ok((views, answer.next_page_token))
-        }))?;
-        let mut table = Table::new(PrincipalView::HEADERS, "there are no such principals");
-        listed.items.iter().for_each(|view| table.add(view.row()));
-        Ok(listed.note(Report::table(table, &listed.value("principals")?)?))
+        };
+        self.watch.run(context, async || {
+            let listed = self.paging.collect(context.output, fetch).await?;
+            let mut table = Table::new(PrincipalView::HEADERS, "there are no such principals");
+            listed.items.iter().for_each(|view| table.add(view.row(context.now())));
+            Ok(listed.note(Report::table(table, &listed.value("principals")?)?))
+        })
     }
 }
 

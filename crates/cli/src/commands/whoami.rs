@@ -9,7 +9,11 @@ use crate::{
     failure::Result,
     report::Report,
     runtime::wait,
-    view::{self, principal::PrincipalView},
+    view::{
+        self,
+        moment::{Moment, told},
+        principal::PrincipalView,
+    },
 };
 
 #[derive(Serialize)]
@@ -17,10 +21,11 @@ struct WhoamiView {
     principal: PrincipalView,
     permissions: Vec<String>,
     serial_number: String,
-    expires_at: Option<String>,
+    expires_at: Option<Moment>,
     fingerprint: String,
     certificate_hash: String,
     spiffe_id: String,
+    server_version: String,
 }
 
 /// Asks the server who is calling.
@@ -35,17 +40,19 @@ pub(super) fn run(context: &Context) -> Result<Report> {
         fingerprint: answer.fingerprint,
         certificate_hash: answer.certificate_hash,
         spiffe_id: answer.spiffe_id,
+        server_version: answer.server_version,
     };
-    let mut fields = view.principal.fields();
+    let mut fields = view.principal.fields(context.now());
     // Of oneself one wants to know what one is and may, not how the record came to be.
     fields.retain(|(name, _)| ["id", "type", "status", "roles", "email"].contains(name));
     fields.extend([
         ("permissions", view.permissions.join(", ")),
         ("SPIFFE id", view.spiffe_id.clone()),
         ("serial number", view.serial_number.clone()),
-        ("expires", view.expires_at.clone().unwrap_or_default()),
+        ("expires", told(view.expires_at, context.now())),
         ("fingerprint", view.fingerprint.clone()),
         ("certificate hash", view.certificate_hash.clone()),
+        ("server's version", view.server_version.clone()),
     ]);
     Report::record(fields, &view)
 }

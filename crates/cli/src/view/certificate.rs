@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use airunner_core::Timestamp;
 use airunner_proto::ca::v1::{self as pb, RevocationReason};
 use serde::Serialize;
 
-use super::{cell, pairs, principal::principal_type, short, some, time, word};
+use super::{
+    cell,
+    moment::{Moment, beside, told},
+    pairs,
+    principal::principal_type,
+    some, time, word,
+};
 
 /// A certificate, as the registry has it.
 #[derive(Debug, Serialize)]
@@ -18,14 +25,14 @@ pub(crate) struct CertificateView {
     subject_dn: String,
     profile: String,
     labels: BTreeMap<String, String>,
-    issued_at: Option<String>,
-    pub(crate) expires_at: Option<String>,
-    retire_at: Option<String>,
-    first_seen_at: Option<String>,
+    issued_at: Option<Moment>,
+    pub(crate) expires_at: Option<Moment>,
+    retire_at: Option<Moment>,
+    first_seen_at: Option<Moment>,
     lineage_id: String,
     predecessor: Option<String>,
     revoked: bool,
-    revoked_at: Option<String>,
+    revoked_at: Option<Moment>,
     revocation_reason: Option<String>,
     description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,11 +48,17 @@ impl CertificateView {
     /// The headers of [`CertificateView::row`].
     pub(crate) const HEADERS: &[&str] = &["SERIAL NUMBER", "PRINCIPAL", "STATUS", "EXPIRES", "DESCRIPTION"];
 
-    /// A row of a list.
-    pub(crate) fn row(&self) -> [String; 5] {
+    /// A row of a list, as it is at `now`.
+    pub(crate) fn row(&self, now: Timestamp) -> [String; 5] {
         let (serial, principal) = (self.serial_number.clone(), self.principal_id.clone());
-        let (expires, description) = (short(self.expires_at.as_ref()), cell(self.description.as_ref()));
+        let (expires, description) = (beside(self.expires_at, now), cell(self.description.as_ref()));
         [serial, principal, self.status().to_owned(), expires, description]
+    }
+
+    /// One of those that an act would hit.
+    pub(crate) fn line(&self, now: Timestamp) -> String {
+        let expires = self.expires_at.map(|at| format!("expires {}", at.beside(now))).unwrap_or_default();
+        format!("  {}  {}  {expires}", self.serial_number, self.principal_id)
     }
 
     /// What the record says; whether its time is over is beside it.
@@ -57,8 +70,8 @@ impl CertificateView {
         }
     }
 
-    /// Everything, for people.
-    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+    /// Everything, for people who look at `now`.
+    pub(crate) fn fields(&self, now: Timestamp) -> Vec<(&'static str, String)> {
         vec![
             ("serial number", self.serial_number.clone()),
             ("principal", self.principal_id.clone()),
@@ -67,13 +80,13 @@ impl CertificateView {
             ("subject", self.subject_dn.clone()),
             ("fingerprint", self.fingerprint.clone()),
             ("issuer", self.issuer_id.clone()),
-            ("issued", cell(self.issued_at.as_ref())),
-            ("expires", cell(self.expires_at.as_ref())),
-            ("renewed, ends", cell(self.retire_at.as_ref())),
-            ("first seen", cell(self.first_seen_at.as_ref())),
+            ("issued", told(self.issued_at, now)),
+            ("expires", told(self.expires_at, now)),
+            ("renewed, ends", told(self.retire_at, now)),
+            ("first seen", told(self.first_seen_at, now)),
             ("lineage", self.lineage_id.clone()),
             ("renewed from", cell(self.predecessor.as_ref())),
-            ("revoked", cell(self.revoked_at.as_ref())),
+            ("revoked", told(self.revoked_at, now)),
             ("revoked because", cell(self.revocation_reason.as_ref())),
             ("labels", pairs(&self.labels)),
             ("description", cell(self.description.as_ref())),

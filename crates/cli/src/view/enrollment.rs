@@ -1,9 +1,15 @@
 //! How an enrolment token looks, without its secret.
 
+use airunner_core::Timestamp;
 use airunner_proto::ca::v1 as pb;
 use serde::Serialize;
 
-use super::{cell, principal::principal_type, short, some, time};
+use super::{
+    cell,
+    moment::{Moment, beside},
+    principal::principal_type,
+    some, time,
+};
 
 /// An enrolment token as it is kept.
 #[derive(Debug, Serialize)]
@@ -12,9 +18,9 @@ pub(crate) struct EnrollmentView {
     pub(crate) principal_id: String,
     principal_type: String,
     created_by: String,
-    created_at: Option<String>,
-    pub(crate) expires_at: Option<String>,
-    used_at: Option<String>,
+    created_at: Option<Moment>,
+    pub(crate) expires_at: Option<Moment>,
+    used_at: Option<Moment>,
     serial_number: Option<String>,
     description: Option<String>,
 }
@@ -23,11 +29,11 @@ impl EnrollmentView {
     /// The headers of [`EnrollmentView::row`].
     pub(crate) const HEADERS: &[&str] = &["ID", "PRINCIPAL", "CREATED BY", "EXPIRES", "USED", "DESCRIPTION"];
 
-    /// A row of a list.
-    pub(crate) fn row(&self) -> [String; 6] {
+    /// A row of a list, as it is at `now`.
+    pub(crate) fn row(&self, now: Timestamp) -> [String; 6] {
         let (id, principal, creator) =
             (self.enrollment_id.clone(), self.principal_id.clone(), self.created_by.clone());
-        let (expires, used) = (short(self.expires_at.as_ref()), short(self.used_at.as_ref()));
+        let (expires, used) = (beside(self.expires_at, now), beside(self.used_at, now));
         [id, principal, creator, expires, used, cell(self.description.as_ref())]
     }
 }

@@ -1,12 +1,17 @@
 //! How a job, its end and its events look.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
+use airunner_core::Timestamp;
 use airunner_proto::job::v1::{self as pb, JobState, OutputStream, exit::How, job_event::Kind};
 use data_encoding::BASE64;
 use serde::{Serialize, Serializer};
 
-use super::{duration, precise_time, short, some, time, word};
+use super::{
+    duration,
+    moment::{Moment, beside},
+    precise_time, some, time, word,
+};
 
 /// A job.
 #[derive(Debug, Serialize)]
@@ -28,15 +33,15 @@ pub(crate) struct JobView {
     labels: BTreeMap<String, String>,
     attempt: u32,
     holder: Option<String>,
-    lease_deadline: Option<String>,
+    lease_deadline: Option<Moment>,
     process_id: Option<u32>,
     exit: Option<ExitView>,
     reason: Option<String>,
     cancelling: bool,
-    created_at: Option<String>,
-    visible_at: Option<String>,
-    started_at: Option<String>,
-    finished_at: Option<String>,
+    created_at: Option<Moment>,
+    visible_at: Option<Moment>,
+    started_at: Option<Moment>,
+    finished_at: Option<Moment>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +77,15 @@ impl ExitView {
     }
 }
 
+impl fmt::Display for ExitView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => code.fmt(f),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
 impl Serialize for ExitView {
     /// One of `{"code": 1}` and `{"signal": 9}`, which YAML has no other way to say than by a tag.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -90,12 +104,13 @@ pub(crate) fn job_state(number: i32) -> String {
 
 impl JobView {
     /// The headers of [`JobView::row`].
-    pub(crate) const HEADERS: &[&str] = &["ID", "STATE", "QUEUE", "OWNER", "CREATED", "COMMAND"];
+    pub(crate) const HEADERS: &[&str] = &["ID", "STATE", "EXIT", "QUEUE", "OWNER", "CREATED", "COMMAND"];
 
-    /// A row of a list.
-    pub(crate) fn row(&self) -> [String; 6] {
+    /// A row of a list, as it is at `now`.
+    pub(crate) fn row(&self, now: Timestamp) -> [String; 7] {
         let (id, state, queue) = (self.job_id.clone(), self.state.clone(), self.queue.clone());
-        [id, state, queue, self.owner.clone(), short(self.created_at.as_ref()), self.command_line()]
+        let exit = self.exit.map(|exit| exit.to_string()).unwrap_or_default();
+        [id, state, exit, queue, self.owner.clone(), beside(self.created_at, now), self.command_line()]
     }
 
     /// Command and arguments as a shell would take them.

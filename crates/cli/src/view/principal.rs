@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use airunner_core::Timestamp;
 use airunner_proto::principal::v1::{self as pb, PrincipalStatus, PrincipalType, Role};
 use serde::Serialize;
 
-use super::{cell, duration, pairs, some, time, word};
+use super::{
+    cell, duration,
+    moment::{Moment, beside, told},
+    pairs, some, time, word,
+};
 
 /// A principal.
 #[derive(Debug, Serialize)]
@@ -21,9 +26,9 @@ pub(crate) struct PrincipalView {
     max_certificates: u32,
     validity: Option<String>,
     metadata: BTreeMap<String, String>,
-    created_at: Option<String>,
+    created_at: Option<Moment>,
     created_by: Option<String>,
-    suspended_at: Option<String>,
+    suspended_at: Option<Moment>,
     suspended_reason: Option<String>,
     version: u64,
 }
@@ -39,13 +44,22 @@ pub(crate) fn principal_type(number: i32) -> String {
     word(number, PrincipalType::as_str_name, "PRINCIPAL_TYPE_")
 }
 
+/// The name of a principal's status.
+pub(crate) fn principal_status(number: i32) -> String {
+    word(number, PrincipalStatus::as_str_name, "PRINCIPAL_STATUS_")
+}
+
+/// The name of a role.
+pub(crate) fn role(number: i32) -> String {
+    word(number, Role::as_str_name, "ROLE_")
+}
+
 impl From<pb::Principal> for PrincipalView {
     fn from(principal: pb::Principal) -> Self {
-        let role = |role: &i32| word(*role, Role::as_str_name, "ROLE_");
         Self {
             r#type: principal_type(principal.r#type),
-            status: word(principal.status, PrincipalStatus::as_str_name, "PRINCIPAL_STATUS_"),
-            roles: principal.roles.iter().map(role).collect(),
+            status: principal_status(principal.status),
+            roles: principal.roles.iter().map(|number| role(*number)).collect(),
             enrol_scope: principal.enrol_scope.map(|scope| EnrolScopeView {
                 id_prefix: scope.id_prefix,
                 types: scope.types.into_iter().map(principal_type).collect(),
@@ -68,16 +82,17 @@ impl From<pb::Principal> for PrincipalView {
 
 impl PrincipalView {
     /// The headers of [`PrincipalView::row`].
-    pub(crate) const HEADERS: &[&str] = &["ID", "TYPE", "STATUS", "ROLES", "DESCRIPTION"];
+    pub(crate) const HEADERS: &[&str] = &["ID", "TYPE", "STATUS", "ROLES", "CREATED", "DESCRIPTION"];
 
-    /// A row of a list.
-    pub(crate) fn row(&self) -> [String; 5] {
+    /// A row of a list, as it is at `now`.
+    pub(crate) fn row(&self, now: Timestamp) -> [String; 6] {
         let (id, kind, status) = (self.principal_id.clone(), self.r#type.clone(), self.status.clone());
-        [id, kind, status, self.roles_in_force(), cell(self.description.as_ref())]
+        let created = beside(self.created_at, now);
+        [id, kind, status, self.roles_in_force(), created, cell(self.description.as_ref())]
     }
 
-    /// Everything, for people.
-    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+    /// Everything, for people who look at `now`.
+    pub(crate) fn fields(&self, now: Timestamp) -> Vec<(&'static str, String)> {
         let scope = self
             .enrol_scope
             .as_ref()
@@ -98,9 +113,9 @@ impl PrincipalView {
             ("certificates at most", max),
             ("life of certificates", cell(self.validity.as_ref())),
             ("metadata", pairs(&self.metadata)),
-            ("created", cell(self.created_at.as_ref())),
+            ("created", told(self.created_at, now)),
             ("created by", cell(self.created_by.as_ref())),
-            ("suspended", cell(self.suspended_at.as_ref())),
+            ("suspended", told(self.suspended_at, now)),
             ("suspended because", cell(self.suspended_reason.as_ref())),
             ("version", self.version.to_string()),
         ]

@@ -59,7 +59,7 @@ impl Bed {
 
     /// Runs with `--output json`, and reads the one document that comes.
     pub(crate) fn json(&self, args: &[&str]) -> Value {
-        let run = self.run(&[args, &["--output", "json"]].concat()).succeeded();
+        let run = self.run(&[&["--output", "json"], args].concat()).succeeded();
         serde_json::from_str(&run.stdout).unwrap()
     }
 

@@ -23,6 +23,9 @@ fn help_succeeds_on_standard_output_and_a_wrong_line_fails_on_standard_error() {
         &["principal", "create", "x", "--type", "king"],
         &["certificate", "revoke", "zz"],
         &["job", "submit"],
+        &["job", "start"],
+        &["job", "exec"],
+        &["authz", "explain", "admin"],
         &["job", "stop", "x"],
         &["job", "attach", "01a20482-6efb-72e6-b4d4-3bbc671b2704", "--from", "yesterday"],
         &["audit", "tail", "--n", "0"],
@@ -78,6 +81,8 @@ fn a_destructive_act_without_a_terminal_needs_yes() {
     for args in [
         &["principal", "delete", "admin"][..],
         &["principal", "revoke", "admin"],
+        &["principal", "suspend", "admin"],
+        &["certificate", "revoke", "0198a2f4c0de7000a000000000000001"],
         &["certificate", "revoke", "--principal", "admin"],
         &["enrollment", "delete", "01a20482-6efb-72e6-b4d4-3bbc671b2704"],
     ] {
@@ -118,7 +123,7 @@ fn completion_scripts_are_those_of_the_shell() {
     let folder = bed.folder.path().display().to_string();
     for shell in ["bash", "zsh", "fish"] {
         let script = bed.run(&["completion", shell]).succeeded().stdout;
-        assert!(script.contains("airunner-cli") && script.contains("enrollment"), "{shell}");
+        assert!(script.contains("airunner-cli") && script.contains("AIRUNNER_COMPLETE"), "{shell}");
         if shell == "bash" {
             let path = format!("{folder}/completion");
             fs::write(&path, script).unwrap();

@@ -1,8 +1,16 @@
 //! The command line through its real binary, each test in a home of its own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod authz;
 mod bed;
 mod bootstrap;
+mod completion;
+mod doctor;
 mod files;
 mod frame;
+mod job;
+mod lists;
+mod live;
+mod preview;
+mod profile;
 mod prompt;

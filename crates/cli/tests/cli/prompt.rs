@@ -1,4 +1,4 @@
-//! Prompts, at a terminal of their own: `script` of util-linux makes one.
+//! Terminals that are made for a test, by `script` of util-linux; and the prompts that are shown there.
 
 use std::{
     io::{Read, Write},
@@ -7,13 +7,18 @@ use std::{
 
 use crate::bed::Bed;
 
-/// Runs a shell line at a terminal; whenever a text of `answers` is shown, types what belongs to it. Returns all that
+/// Runs a shell line at a terminal of type `dumb`, which has no colours; whenever a text of `answers` is shown, types what belongs to it. Returns all that
 /// was shown.
-fn at_terminal(bed: &Bed, line: &str, answers: &[(&str, &[u8])]) -> String {
+pub(crate) fn at_terminal(bed: &Bed, line: &str, answers: &[(&str, &[u8])]) -> String {
+    at_terminal_of("dumb", bed, line, answers)
+}
+
+/// As [`at_terminal`], at one of this type.
+pub(crate) fn at_terminal_of(terminal: &str, bed: &Bed, line: &str, answers: &[(&str, &[u8])]) -> String {
     let mut command = Command::new("script");
     command.args(["--quiet", "--echo", "always", "--command", line, "/dev/null"]);
     command.env_clear().current_dir("/").env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("TERM", "dumb").env("SHELL", "/bin/sh").env("HOME", bed.folder.path());
+    command.env("TERM", terminal).env("SHELL", "/bin/sh").env("HOME", bed.folder.path());
     command.env("XDG_CONFIG_HOME", bed.folder.path().join("config"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -39,7 +44,7 @@ fn at_terminal(bed: &Bed, line: &str, answers: &[(&str, &[u8])]) -> String {
     shown
 }
 
-fn cli() -> &'static str {
+pub(crate) fn cli() -> &'static str {
     env!("CARGO_BIN_EXE_airunner-cli")
 }
 

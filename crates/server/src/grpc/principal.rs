@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use airunner_app::{authn::certificate_hash, principal::new_principal};
+use airunner_app::{authn::certificate_hash, explain::explain, principal::new_principal};
 use airunner_core::{
-    DnsName, EnrolScope, Error, PageRequest, Permission, Principal, PrincipalFilter, PrincipalId,
-    PrincipalUpdate, Result, Role,
+    DnsName, EnrolScope, Error, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalUpdate,
+    Result, Role,
 };
 use airunner_proto::principal::v1::{self as pb, principal_service_server::PrincipalService};
 use tonic::{Request, Response, Status, async_trait};
@@ -202,32 +202,26 @@ impl PrincipalApi {
                 .unwrap_or_default(),
             certificate_hash: hash.unwrap_or_default(),
             spiffe_id: me.spiffe_id,
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
 
     async fn explain(&self, call: &Call<pb::ExplainAccessRequest>) -> Result<pb::ExplainAccessResponse> {
         let id: PrincipalId = call.message.principal_id.parse()?;
         let subject = self.0.app.principals.get(&call.caller, &id).await?;
-        let method = self.0.methods.get(&call.message.method).ok_or_else(|| {
-            Error::invalid("method", "name a method in full, as in /airunner.job.v1.JobService/CancelJob")
-        })?;
-        let permission = method.permission;
-        let allowing: Vec<_> = Role::ALL.iter().filter(|role| role.may(permission)).copied().collect();
-        let active = subject.status == airunner_core::PrincipalStatus::Active;
-        let allowed = permission == Permission::Anonymous || (active && subject.may(permission));
-        let held: Vec<_> = subject.effective_roles().iter().map(|role| role.as_str()).collect();
-        let reason = match (active, allowed) {
-            (_, true) => format!("{id} may: it has {} by its roles ({})", permission, held.join(", ")),
-            (false, false) => format!("{id} may not: it is {}", subject.status),
-            (true, false) => {
-                format!("{id} may not: none of its roles ({}) has {permission}", held.join(", "))
-            }
-        };
+        let (path, method) = self.0.methods.find(&call.message.method)?;
+        let told = explain(&subject, method.permission);
+        let role = |role: Role| convert::role(role) as i32;
         Ok(pb::ExplainAccessResponse {
-            allowed,
-            permission: permission.to_string(),
-            roles: allowing.into_iter().map(|role| convert::role(role) as i32).collect(),
-            reason,
+            allowed: told.allowed,
+            permission: method.permission.to_string(),
+            roles: told.allowing.into_iter().map(role).collect(),
+            reason: told.reason,
+            method: path.to_owned(),
+            r#type: convert::principal_type(subject.principal_type) as i32,
+            status: convert::principal_status(subject.status) as i32,
+            held_roles: subject.effective_roles().into_iter().map(role).collect(),
+            notes: told.notes,
         })
     }
 }

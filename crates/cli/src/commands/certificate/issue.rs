@@ -23,8 +23,13 @@ use serde::Serialize;
 
 use super::PrincipalName;
 use crate::{
-    commands::present, context::Context, failure::Result, report::Report, runtime::wait, secret_input,
-    values, view::certificate::CertificateView,
+    commands::present,
+    context::Context,
+    failure::Result,
+    report::Report,
+    runtime::wait,
+    secret_input, values,
+    view::{certificate::CertificateView, moment::told},
 };
 
 /// A key's type.
@@ -126,7 +131,7 @@ impl GenerateArgs {
             "{}: certificate {} until {}",
             view.folder.display(),
             view.certificate.serial_number,
-            view.certificate.expires_at.as_deref().unwrap_or("?")
+            told(view.certificate.expires_at, context.now())
         );
         let hint = format!("use it with --identity {}", view.folder.display());
         Ok(Report::text(text, &view)?.with_hint(hint))
@@ -241,7 +246,7 @@ impl RegisterArgs {
         let answer =
             wait(async { Ok(client.certificates().register_certificate(request).await?.into_inner()) })?;
         let view = CertificateView::from(present(answer.certificate, "certificate")?);
-        Report::record(view.fields(), &view)
+        Report::record(view.fields(context.now()), &view)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     failure::{Failure, Result},
     report::Report,
     runtime::wait,
+    view::moment::Moment,
 };
 
 #[derive(Args, Debug)]
@@ -46,8 +47,8 @@ pub(crate) struct ParsedView {
     principal_type: Option<String>,
     pub(crate) is_ca: bool,
     key_type: &'static str,
-    not_before: String,
-    pub(crate) not_after: String,
+    not_before: Moment,
+    pub(crate) not_after: Moment,
     dns_names: Vec<String>,
     ip_addresses: Vec<String>,
     uris: Vec<String>,
@@ -66,8 +67,8 @@ impl From<&ParsedCertificate> for ParsedView {
             principal_type: parsed.principal.as_ref().map(|(kind, _)| kind.to_string()),
             is_ca: parsed.is_ca,
             key_type: parsed.public_key.algorithm().as_str(),
-            not_before: parsed.not_before.to_string(),
-            not_after: parsed.not_after.to_string(),
+            not_before: Moment(parsed.not_before),
+            not_after: Moment(parsed.not_after),
             dns_names: parsed.dns_names.iter().map(ToString::to_string).collect(),
             ip_addresses: parsed.ip_addresses.iter().map(ToString::to_string).collect(),
             uris: parsed.uris.clone(),
@@ -80,8 +81,8 @@ impl From<&ParsedCertificate> for ParsedView {
 }
 
 impl ParsedView {
-    /// Everything, for people.
-    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+    /// Everything, for people who look at `now`.
+    pub(crate) fn fields(&self, now: Timestamp) -> Vec<(&'static str, String)> {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         vec![
             ("serial number", self.serial_number.clone()),
@@ -90,8 +91,8 @@ impl ParsedView {
             ("type", text(&self.principal_type)),
             ("CA", if self.is_ca { "yes".to_owned() } else { String::new() }),
             ("key", self.key_type.to_owned()),
-            ("from", self.not_before.clone()),
-            ("until", self.not_after.clone()),
+            ("from", self.not_before.told(now)),
+            ("until", self.not_after.told(now)),
             ("DNS names", self.dns_names.join(", ")),
             ("IP addresses", self.ip_addresses.join(", ")),
             ("URIs", self.uris.join(", ")),
@@ -104,10 +105,10 @@ impl ParsedView {
 }
 
 impl ShowArgs {
-    pub(super) fn run(&self) -> Result<Report> {
+    pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let certificates = parsed(&self.file)?.iter().map(|(_, parsed)| ParsedView::from(parsed)).collect();
         let view = ShownView { certificates };
-        Report::records(view.certificates.iter().map(ParsedView::fields).collect(), &view)
+        Report::records(view.certificates.iter().map(|view| view.fields(context.now())).collect(), &view)
     }
 }
 
@@ -156,12 +157,23 @@ impl VerifyArgs {
         };
         let text = format!(
             "valid: {} under the roots of this environment, until {}",
-            view.certificate.subject_dn, view.certificate.not_after
+            view.certificate.subject_dn,
+            view.certificate.not_after.told(context.now())
         );
         Ok(Report::text(text, &view)?.with_hint(
             "whether it was revoked, or its principal suspended, the server knows: airunner-cli certificate get SERIAL",
         ))
     }
+}
+
+/// Checks the chain of an identity, leaf first, DER, under these roots.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_identity(chain: &[Vec<u8>], roots: &[Vec<u8>], clock: &dyn Clock) -> Result<()> {
+    let parse = |der: &Vec<u8>| Ok((der.clone(), parse_certificate(der, &OidArc::default())?));
+    let chain = chain.iter().map(parse).collect::<airunner_core::Result<Vec<_>>>()?;
+    check_chain(&chain, roots, clock)
 }
 
 /// Builds the chain from the leaf to a root, as a TLS peer does, for what the leaf is for.

@@ -2,26 +2,41 @@
 
 use airunner_client::Client;
 use airunner_core::{PrincipalId, RevocationReason};
-use airunner_proto::ca::v1::{self as pb, RevokeCertificatesRequest, RevokeCertificatesResponse};
+use airunner_proto::ca::v1::{
+    self as pb, GetCertificateRequest, RevokeCertificatesRequest, RevokeCertificatesResponse,
+};
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde::Serialize;
 
 use super::CertificateChoice;
 use crate::{
+    commands::present,
+    complete,
     context::Context,
     failure::{Failure, Result},
-    prompt,
+    near::{Named, or_near},
+    progress, prompt,
     report::Report,
     runtime::wait,
     values,
+    view::certificate::CertificateView,
 };
+
+/// Certificates that a preview names one by one.
+const NAMED: usize = 10;
 
 #[derive(Args, Debug)]
 pub(super) struct RevokeArgs {
     #[command(flatten)]
     choice: CertificateChoice,
     /// All certificates of this principal that have not expired
-    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "serial", "fingerprint"])]
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["name", "serial", "fingerprint"],
+        add = ArgValueCompleter::new(complete::principals)
+    )]
     principal: Option<PrincipalId>,
     /// Why, as RFC 5280 names it: keyCompromise, superseded, cessationOfOperation, privilegeWithdrawn...
     #[arg(long, value_name = "REASON", default_value = "unspecified", value_parser = values::reason)]
@@ -56,12 +71,17 @@ impl RevokeArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let request = self.request()?;
         let client = context.client()?;
-        let answer = wait(async {
-            if let Some(principal) = self.principal.as_ref().filter(|_| !self.dry_run) {
-                self.confirm(&client, principal, &request).await?;
+        let (serial, principal) = (request.serial_number.clone(), request.principal_id.clone());
+        let named =
+            if principal.is_empty() { Named::Certificate(&serial) } else { Named::Principal(&principal) };
+        let answer = wait(or_near(&client, named, async {
+            if !self.dry_run {
+                self.confirm(context, &client, &request).await?;
             }
+            let what = if self.wait { "revoking, until every server has applied it" } else { "revoking" };
+            let _working = progress::spinner(context.output, what);
             Ok(client.certificates().revoke_certificates(request).await?.into_inner())
-        })?;
+        }))?;
         self.report(answer)
     }
 
@@ -86,20 +106,30 @@ impl RevokeArgs {
         })
     }
 
-    /// Shows how many certificates would be hit.
+    /// Shows which certificates would be hit.
     async fn confirm(
         &self,
+        context: &Context,
         client: &Client,
-        principal: &PrincipalId,
         request: &RevokeCertificatesRequest,
     ) -> Result<()> {
+        let whose = self.principal.as_ref().map(|id| format!(" of {id}")).unwrap_or_default();
         if self.yes || !prompt::is_possible() {
-            return prompt::confirm(&format!("Revoke all certificates of {principal}?"), self.yes).await;
+            let which = if self.principal.is_some() { "all certificates" } else { "this certificate" };
+            return prompt::confirm(&format!("Revoke {which}{whose}?"), self.yes).await;
         }
         let dry_run = RevokeCertificatesRequest { dry_run: true, wait: false, ..request.clone() };
         let hit = client.certificates().revoke_certificates(dry_run).await?.into_inner().serial_numbers;
-        let question = format!("Revoke {} of {principal} ({})?", counted(hit.len()), hit.join(", "));
-        prompt::confirm(&question, false).await
+        for serial_number in hit.iter().take(NAMED) {
+            let one = GetCertificateRequest { serial_number: serial_number.clone(), ..Default::default() };
+            let found = client.certificates().get_certificate(one).await?.into_inner().certificate;
+            let view = CertificateView::from(present(found, "certificate")?);
+            context.output.note(&view.line(context.now()));
+        }
+        if hit.len() > NAMED {
+            context.output.note(&format!("  and {} more", hit.len() - NAMED));
+        }
+        prompt::confirm(&format!("Revoke {}{whose}, for good?", counted(hit.len())), false).await
     }
 
     fn report(&self, answer: RevokeCertificatesResponse) -> Result<Report> {

@@ -7,14 +7,14 @@ use airunner_core::{Error, Sequence};
 use airunner_proto::job::v1::{JobEvent, job_event::Kind};
 use clap::Args;
 use futures_util::StreamExt as _;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{JobName, logs};
 use crate::{
     context::Context,
     failure::{Failure, Result},
+    near::{Named, or_near},
     report::{Format, Output, Report},
-    runtime::wait_with_signals,
+    runtime::{Signals, wait_with_signals},
     view::job::{EndedView, EventView, ExitView},
 };
 
@@ -54,47 +54,67 @@ impl FromStr for Place {
 }
 
 /// How following ended.
-enum Outcome {
+pub(super) enum Outcome {
+    /// With the job.
     Ended(EndedView),
+    /// By a signal; the last place that was seen.
     Detached { sequence: u64, failure: Failure },
 }
 
 impl AttachArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
-        self.follow(context).map_err(|failure| match failure {
-            Failure::Failed(_) => Failure::WithCode(NO_CODE, Box::new(failure)),
-            failure => failure,
-        })
-    }
-
-    fn follow(&self, context: &Context) -> Result<Report> {
         let job_id = self.name.get()?.to_string();
         let client = context.client()?;
-        let output = context.output;
-        let ended = match wait_with_signals(watch(&client, output, &job_id, self.from.0))? {
-            Outcome::Ended(ended) => ended,
-            Outcome::Detached { sequence, failure } => {
-                output.note(&format!(
-                    "detached at sequence {sequence}; the job goes on. To go on watching: airunner-cli job attach \
-                     {job_id} --from {sequence}"
-                ));
-                return Err(failure);
-            }
-        };
-        let code = ended.exit.map_or(NO_CODE, ExitView::shell_code);
-        if output.format != Format::Table {
-            output.item("", &ended)?;
-        } else if ended.state != "completed" {
-            let reason = ended.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            output.note(&format!("airunner: the job {}{reason}", sentence(&ended.state)));
-        }
-        Ok(Report::nothing().with_code(code))
+        let watched = wait_with_signals(async {
+            let mut signals = Signals::listen()?;
+            let watching = watch(&client, context.output, &job_id, self.from.0, &mut signals);
+            or_near(&client, Named::Job(&job_id), watching).await
+        });
+        watched.and_then(|outcome| report(context.output, &job_id, outcome)).map_err(with_own_code)
     }
 }
 
-async fn watch(client: &Client, output: Output, job_id: &str, from: FollowFrom) -> Result<Outcome> {
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(Error::internal)?;
-    let mut terminations = signal(SignalKind::terminate()).map_err(Error::internal)?;
+/// The failure, with the code that tells it from the job's own.
+pub(super) fn with_own_code(failure: Failure) -> Failure {
+    match failure {
+        Failure::Failed(_) | Failure::Near(..) => Failure::WithCode(NO_CODE, Box::new(failure)),
+        failure => failure,
+    }
+}
+
+/// What following came to.
+///
+/// # Errors
+/// Where it was given up: the signal.
+pub(super) fn report(output: Output, job_id: &str, outcome: Outcome) -> Result<Report> {
+    let ended = match outcome {
+        Outcome::Ended(ended) => ended,
+        Outcome::Detached { sequence, failure } => {
+            output.note(&format!(
+                "detached at sequence {sequence}; the job goes on. To go on watching: airunner-cli job attach \
+                 {job_id} --from {sequence}"
+            ));
+            return Err(failure);
+        }
+    };
+    let code = ended.exit.map_or(NO_CODE, ExitView::shell_code);
+    if output.format != Format::Table {
+        output.item("", &ended)?;
+    } else if ended.state != "completed" {
+        let reason = ended.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        output.note(&format!("airunner: the job {}{reason}", sentence(&ended.state)));
+    }
+    Ok(Report::nothing().with_code(code))
+}
+
+/// Writes what happens to the job until it ends or a signal comes.
+pub(super) async fn watch(
+    client: &Client,
+    output: Output,
+    job_id: &str,
+    from: FollowFrom,
+    signals: &mut Signals,
+) -> Result<Outcome> {
     let options = FollowOptions { from, without_output: false };
     let mut events = Box::pin(follow_job(client, job_id, options));
     let mut sequence = match from {
@@ -104,8 +124,7 @@ async fn watch(client: &Client, output: Output, job_id: &str, from: FollowFrom) 
     loop {
         let followed = tokio::select! {
             followed = events.next() => followed,
-            _ = interrupts.recv() => return Ok(Outcome::Detached { sequence, failure: Failure::Interrupted }),
-            _ = terminations.recv() => return Ok(Outcome::Detached { sequence, failure: Failure::Terminated }),
+            failure = signals.next() => return Ok(Outcome::Detached { sequence, failure }),
         };
         match followed.transpose()? {
             Some(Followed::Event(event)) => {

@@ -13,6 +13,7 @@ use super::JobName;
 use crate::{
     context::Context,
     failure::Result,
+    near::{Named, or_near},
     report::{Format, Output, Report},
     runtime::wait,
 };
@@ -42,7 +43,7 @@ impl LogsArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let job_id = self.name.get()?.to_string();
         let client = context.client()?;
-        wait(async {
+        wait(or_near(&client, Named::Job(&job_id), async {
             if context.output.format != Format::Table && !self.follow {
                 let mut output = collect(&client, &job_id).await?;
                 output.keep(self.stream);
@@ -54,7 +55,7 @@ impl LogsArgs {
                 write(&client, context.output, &job_id, self.stream).await?;
             }
             Ok(Report::nothing())
-        })
+        }))
     }
 }
 

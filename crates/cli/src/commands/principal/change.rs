@@ -1,16 +1,9 @@
-//! `principal` commands that change one that there is.
+//! `principal` commands that change what is known of one and what it may do.
 
 use std::time::Duration;
 
-use airunner_client::Client;
-use airunner_core::{DnsName, PrincipalId, Role};
-use airunner_proto::{
-    ca::v1::ListCertificatesRequest,
-    principal::v1::{
-        ActivatePrincipalRequest, DeletePrincipalRequest, Principal, RevokePrincipalRequest,
-        SetPrincipalRolesRequest, SuspendPrincipalRequest, UpdatePrincipalRequest,
-    },
-};
+use airunner_core::{DnsName, Role};
+use airunner_proto::principal::v1::{Principal, SetPrincipalRolesRequest, UpdatePrincipalRequest};
 use clap::Args;
 use prost_types::FieldMask;
 
@@ -19,7 +12,7 @@ use crate::{
     commands::present,
     context::Context,
     failure::{Failure, Result},
-    prompt,
+    near::{Named, or_near},
     report::Report,
     runtime::wait,
     values::{self, Pair},
@@ -77,9 +70,12 @@ impl UpdateArgs {
             update_mask: Some(FieldMask { paths: paths.into_iter().map(str::to_owned).collect() }),
         };
         let client = context.client()?;
-        let answer = wait(async { Ok(client.principals().update_principal(request).await?.into_inner()) })?;
+        let id = self.name.get()?.as_str();
+        let answer = wait(or_near(&client, Named::Principal(id), async {
+            Ok(client.principals().update_principal(request).await?.into_inner())
+        }))?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
-        Report::record(view.fields(), &view)
+        Report::record(view.fields(context.now()), &view)
     }
 
     /// The new values, and which they are.
@@ -141,119 +137,11 @@ impl RolesArgs {
             roles: self.roles.iter().map(|role| wire_role(*role) as i32).collect(),
         };
         let client = context.client()?;
-        let answer =
-            wait(async { Ok(client.principals().set_principal_roles(request).await?.into_inner()) })?;
+        let id = self.name.get()?.as_str();
+        let answer = wait(or_near(&client, Named::Principal(id), async {
+            Ok(client.principals().set_principal_roles(request).await?.into_inner())
+        }))?;
         let view = PrincipalView::from(present(answer.principal, "principal")?);
-        Report::record(view.fields(), &view)
+        Report::record(view.fields(context.now()), &view)
     }
-}
-
-#[derive(Args, Debug)]
-pub(super) struct SuspendArgs {
-    #[command(flatten)]
-    name: PrincipalName,
-    /// Why; it is told to the principal and kept in the audit log
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    reason: String,
-}
-
-impl SuspendArgs {
-    pub(super) fn run(&self, context: &Context) -> Result<Report> {
-        let request = SuspendPrincipalRequest {
-            principal_id: self.name.get()?.to_string(),
-            reason: self.reason.clone(),
-        };
-        let client = context.client()?;
-        let answer = wait(async { Ok(client.principals().suspend_principal(request).await?.into_inner()) })?;
-        done(answer.principal, "is suspended")
-    }
-}
-
-#[derive(Args, Debug)]
-pub(super) struct ActivateArgs {
-    #[command(flatten)]
-    name: PrincipalName,
-}
-
-impl ActivateArgs {
-    pub(super) fn run(&self, context: &Context) -> Result<Report> {
-        let request = ActivatePrincipalRequest { principal_id: self.name.get()?.to_string() };
-        let client = context.client()?;
-        let answer = wait(async { Ok(client.principals().activate_principal(request).await?.into_inner()) })?;
-        done(answer.principal, "is active")
-    }
-}
-
-#[derive(Args, Debug)]
-pub(super) struct RevokeArgs {
-    #[command(flatten)]
-    name: PrincipalName,
-    /// Why; it is kept in the audit log
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    reason: String,
-    /// Don't ask
-    #[arg(long, short)]
-    yes: bool,
-}
-
-impl RevokeArgs {
-    pub(super) fn run(&self, context: &Context) -> Result<Report> {
-        let id = self.name.get()?;
-        let client = context.client()?;
-        let answer = wait(async {
-            confirm(&client, id, "Suspend", self.yes).await?;
-            let request =
-                RevokePrincipalRequest { principal_id: id.to_string(), reason: self.reason.clone() };
-            Ok(client.principals().revoke_principal(request).await?.into_inner())
-        })?;
-        done(answer.principal, "is suspended, and all its certificates are revoked")
-    }
-}
-
-#[derive(Args, Debug)]
-pub(super) struct DeleteArgs {
-    #[command(flatten)]
-    name: PrincipalName,
-    /// Don't ask
-    #[arg(long, short)]
-    yes: bool,
-}
-
-impl DeleteArgs {
-    pub(super) fn run(&self, context: &Context) -> Result<Report> {
-        let id = self.name.get()?;
-        let client = context.client()?;
-        let answer = wait(async {
-            confirm(&client, id, "Delete", self.yes).await?;
-            let request = DeletePrincipalRequest { principal_id: id.to_string() };
-            Ok(client.principals().delete_principal(request).await?.into_inner())
-        })?;
-        done(answer.principal, "is deleted, and all its certificates are revoked")
-    }
-}
-
-/// Shows who would be hit, and how many certificates with it.
-async fn confirm(client: &Client, id: &PrincipalId, act: &str, assumed: bool) -> Result<()> {
-    if assumed || !prompt::is_possible() {
-        return prompt::confirm(&format!("{act} {id} (revokes all its certificates)?"), assumed).await;
-    }
-    let request = ListCertificatesRequest {
-        page_size: 1_000,
-        principal_id: id.to_string(),
-        active: true,
-        ..ListCertificatesRequest::default()
-    };
-    let answer = client.certificates().list_certificates(request).await?.into_inner();
-    let hit = match (answer.certificates.len(), answer.next_page_token.is_empty()) {
-        (0, _) => "it has no certificate in force".to_owned(),
-        (1, _) => "revokes its certificate".to_owned(),
-        (count, true) => format!("revokes its {count} certificates"),
-        (count, false) => format!("revokes its certificates, {count} and more"),
-    };
-    prompt::confirm(&format!("{act} {id} ({hit})?"), false).await
-}
-
-fn done(principal: Option<Principal>, what: &str) -> Result<Report> {
-    let view = PrincipalView::from(present(principal, "principal")?);
-    Report::text(format!("{} {what}", view.principal_id), &view)
 }

@@ -1,0 +1,96 @@
+//! What is to run and how: what `submit`, `start` and `exec` have in common. What becomes of it is theirs.
+
+use std::time::Duration;
+
+use airunner_core::QueueName;
+use airunner_proto::job::v1::{JobSpec, Repository};
+use clap::Args;
+
+use crate::{
+    context::Environment,
+    failure::{Failure, Result},
+    values::{self, Pair, Variable},
+};
+
+// No doc comment: clap would make it the description of every command that takes these.
+#[derive(Args, Debug)]
+pub(super) struct SpecArgs {
+    /// A git repository that the worker clones first, and runs the command in; after #, a commit, branch or tag
+    #[arg(long, value_name = "URL[#REV]")]
+    repo: Option<String>,
+    /// Where it waits [default: default]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+    /// How long it may run, as 30m
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    timeout: Option<Duration>,
+    /// A variable of its environment; without =VALUE, with the value that it has here. May be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<Variable>,
+    /// Refuse it while one of yours with the same command and arguments waits or runs
+    #[arg(long)]
+    unique: bool,
+    /// A label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Pair>,
+    /// How often it is tried when a worker is lost, 1 to 100 [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_attempts: Option<u32>,
+    /// Take an exit code other than 0 for a failed attempt, and try again
+    #[arg(long)]
+    retry_on_exit: bool,
+    /// Where it runs, relative to its workspace
+    #[arg(long, value_name = "DIR")]
+    working_dir: Option<String>,
+    /// The program and its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+impl SpecArgs {
+    /// The job on the wire.
+    ///
+    /// # Errors
+    /// Usage, where a variable that is to be passed on is not set.
+    pub(super) fn spec(&self, environment: &Environment) -> Result<JobSpec> {
+        let Some((command, args)) = self.command.split_first() else {
+            return Err(Failure::Usage("there is no command".to_owned()));
+        };
+        let variable = |variable: &Variable| {
+            let value = variable.value.clone().or_else(|| environment.variable(&variable.name));
+            let value = value.ok_or_else(|| Failure::Usage(format!("{} is not set here", variable.name)))?;
+            Ok((variable.name.clone(), value))
+        };
+        Ok(JobSpec {
+            queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
+            command: command.clone(),
+            args: args.to_vec(),
+            environment: self.env.iter().map(variable).collect::<Result<_>>()?,
+            working_dir: self.working_dir.clone().unwrap_or_default(),
+            repository: self.repo.as_deref().map(repository),
+            timeout: self.timeout.map(values::wire),
+            max_attempts: self.max_attempts.unwrap_or_default(),
+            retry_on_exit: self.retry_on_exit,
+            unique: self.unique,
+            labels: self.label.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+            ..JobSpec::default()
+        })
+    }
+}
+
+fn repository(text: &str) -> Repository {
+    let (url, revision) = text.split_once('#').unwrap_or((text, ""));
+    Repository { url: url.to_owned(), revision: revision.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_cut_at_its_revision() {
+        let found = repository("https://example.com/a.git#v1.0");
+        assert_eq!((found.url.as_str(), found.revision.as_str()), ("https://example.com/a.git", "v1.0"));
+        assert_eq!(repository("https://example.com/a.git").revision, "");
+    }
+}

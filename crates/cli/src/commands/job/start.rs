@@ -1,0 +1,148 @@
+//! `job start` and `job exec`: a job that runs when this returns, and one that is followed to its end.
+
+use airunner_client::{Client, FollowFrom};
+use airunner_proto::job::v1::{JobSpec, StartJobRequest, StartJobResponse};
+use clap::Args;
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+
+use super::{
+    attach::{self, Outcome},
+    input,
+    spec::SpecArgs,
+};
+use crate::{
+    context::Context,
+    failure::{Failure, Result},
+    progress,
+    report::{Format, Report},
+    runtime::{Signals, wait_with_signals},
+};
+
+/// Start a job and print its id and its process id.
+///
+/// Returns when the job's process runs, or could not be run. It fails at once where no worker waits on the queue; to
+/// wait for one, `job submit` it. The command is a program with its arguments, never a shell line: for one, start
+/// `sh -c LINE`.
+#[derive(Args, Debug)]
+pub(super) struct StartArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+}
+
+/// Start a job and follow it to its end; the exit code is the job's.
+///
+/// As `job start`, then `job attach`: what the job prints is written as it comes, stdout to stdout and stderr to stderr.
+/// The exit code is the job's: 128 + n for signal n, 255 where airunner itself failed. Ctrl-C detaches and leaves the
+/// job alone.
+#[derive(Args, Debug)]
+pub(super) struct ExecArgs {
+    /// Send it what comes on standard input here, at most 1 MiB
+    #[arg(long)]
+    stdin: bool,
+    #[command(flatten)]
+    spec: SpecArgs,
+}
+
+#[derive(Serialize)]
+struct StartedView {
+    job_id: String,
+    process_id: u32,
+}
+
+impl StartArgs {
+    pub(super) fn run(&self, context: &Context) -> Result<Report> {
+        let spec = self.spec.spec(&context.environment)?;
+        let client = context.client()?;
+        let started = wait_with_signals(async {
+            let mut signals = Signals::listen()?;
+            start(context, &client, spec, &mut signals).await
+        })?;
+        let view = StartedView { job_id: started.job_id, process_id: started.process_id };
+        let fields = vec![("job id", view.job_id.clone()), ("process id", view.process_id.to_string())];
+        let hint = format!("follow it with: airunner-cli job attach {}", view.job_id);
+        Ok(Report::record(fields, &view)?.with_hint(hint))
+    }
+}
+
+impl ExecArgs {
+    pub(super) fn run(&self, context: &Context) -> Result<Report> {
+        let spec = JobSpec { stdin: self.stdin, ..self.spec.spec(&context.environment)? };
+        self.execute(context, spec).map_err(attach::with_own_code)
+    }
+
+    fn execute(&self, context: &Context, spec: JobSpec) -> Result<Report> {
+        let client = context.client()?;
+        let (job_id, outcome) = wait_with_signals(async {
+            let mut signals = Signals::listen()?;
+            let started = start(context, &client, spec, &mut signals).await?;
+            let view = StartedView { job_id: started.job_id, process_id: started.process_id };
+            match context.output.format {
+                Format::Table => context.output.hint(&format!("airunner: job {} runs", view.job_id)),
+                _ => context.output.item("", &view)?,
+            }
+            let outcome = self.follow(context, &client, &view.job_id, &mut signals).await?;
+            Ok((view.job_id, outcome))
+        })?;
+        attach::report(context.output, &job_id, outcome)
+    }
+
+    /// Follows the job, and meanwhile sends it what it is to read.
+    async fn follow(
+        &self,
+        context: &Context,
+        client: &Client,
+        job_id: &str,
+        signals: &mut Signals,
+    ) -> Result<Outcome> {
+        let watching = attach::watch(client, context.output, job_id, FollowFrom::Start, signals);
+        if !self.stdin {
+            return watching.await;
+        }
+        let mut watching = std::pin::pin!(watching);
+        let mut feeding = std::pin::pin!(input::feed(client, job_id));
+        let mut is_fed = false;
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut watching => break outcome?,
+                fed = &mut feeding, if !is_fed => {
+                    if let Err(failure) = fed {
+                        input::stop(client, context.output, job_id).await;
+                        return Err(failure);
+                    }
+                    is_fed = true;
+                }
+            }
+        };
+        if !is_fed && matches!(outcome, Outcome::Detached { .. }) {
+            input::stop(client, context.output, job_id).await;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Starts the job. Whoever does not want to wait any longer is told that it may still come.
+async fn start(
+    context: &Context,
+    client: &Client,
+    spec: JobSpec,
+    signals: &mut Signals,
+) -> Result<StartJobResponse> {
+    let request_id = HEXLOWER.encode(&context.random.array::<16>());
+    let request = StartJobRequest { job: Some(spec), request_id };
+    let waiting = progress::spinner(context.output, "waiting until it runs");
+    let mut jobs = client.jobs();
+    let answer = tokio::select! {
+        answer = jobs.start_job(request) => answer,
+        failure = signals.next() => {
+            drop(waiting);
+            return Err(given_up(context, failure));
+        }
+    };
+    Ok(answer?.into_inner())
+}
+
+fn given_up(context: &Context, failure: Failure) -> Failure {
+    context.output.note("the job may still start: see airunner-cli job list --mine");
+    failure
+}

@@ -1,0 +1,93 @@
+//! Jobs that are started and followed, on a worker that really runs them.
+
+use std::{
+    io::{Read as _, Write as _},
+    process::Stdio,
+};
+
+use airunner_core::PrincipalType;
+
+use crate::{bed::Run, live::Live};
+
+#[test]
+fn without_a_worker_a_start_fails_at_once_and_leaves_no_job() {
+    let live = Live::new();
+    live.run(&["job", "start", "--", "true"]).failed(1, "no-worker").failed(1, "airunner-cli worker");
+    live.run(&["job", "exec", "--", "true"]).failed(255, "no-worker");
+    assert_eq!(live.json(&["job", "list"])["jobs"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_started_job_is_told_with_its_process_and_listed_while_it_runs() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let user = live.principal("ann", PrincipalType::User);
+    let started = user.json(&["job", "start", "--", "sleep", "600"]);
+    let (id, pid) = (started["job_id"].as_str().unwrap(), started["process_id"].as_u64().unwrap());
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    assert_eq!(command, b"sleep\x00600\x00");
+
+    // Bare `job` lists one's own running jobs, one a line: id and command.
+    assert_eq!(user.run(&["job"]).succeeded().stdout, format!("{id} sleep 600\n"));
+    assert_eq!(live.run(&["job"]).succeeded().stdout, "");
+    let text = user.run(&["job", "start", "--", "sleep", "601"]).succeeded().stdout;
+    assert!(text.contains("job id") && text.contains("process id"), "{text}");
+    assert_eq!(user.run(&["job"]).succeeded().stdout.lines().count(), 2);
+
+    user.run(&["job", "stop", id, "--grace", "0"]).succeeded();
+    let code = user.run(&["job", "attach", id]).code;
+    assert_eq!(code, 128 + 9);
+}
+
+#[test]
+fn exec_ends_as_the_job_did_and_prints_what_it_printed() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let run = live.run(&["job", "exec", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!((run.code, run.stdout.as_str()), (7, "out\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("err\n"), "{}", run.stderr);
+    assert_eq!(live.run(&["job", "exec", "--", "true"]).succeeded().stdout, "");
+    assert_eq!(live.run(&["job", "exec", "--", "sh", "-c", "kill -TERM $$"]).code, 128 + 15);
+    // What can't be run is no exit code of the job's.
+    live.run(&["job", "exec", "--", "/no/such/program"]).failed(255, "/no/such/program");
+    live.run(&["job", "exec", "--server", "127.0.0.1:1", "--", "true"]).failed(255, "can't reach");
+}
+
+#[test]
+fn exec_sends_standard_input_and_tells_programs_every_event() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let mut command = live.bed.command(&["job", "exec", "--stdin", "--", "tr", "a-z", "A-Z"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"shout\n").unwrap();
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(said, "SHOUT\n");
+
+    let run = Run::of(&mut live.bed.command(&["job", "exec", "--output", "json", "--", "echo", "x"]));
+    let lines: Vec<serde_json::Value> =
+        run.succeeded().stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["job_id"].is_string() && lines[0]["process_id"].is_u64());
+    assert_eq!(lines[1]["kind"], "started");
+    assert_eq!(lines.last().unwrap()["kind"], "ended");
+}
+
+#[test]
+fn ctrl_c_detaches_from_what_exec_started() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let mut command = live.bed.command(&["job", "exec", "--", "sh", "-c", "echo ready; exec sleep 600"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("the job goes on") && said.contains("job attach"), "{said}");
+    let running = live.run(&["job"]).succeeded().stdout;
+    let id = running.split(' ').next().unwrap();
+    live.run(&["job", "stop", id, "--grace", "0"]).succeeded();
+}
