@@ -20,7 +20,7 @@ use airunner_server::{
     json::Transcoder,
     method::Methods,
     metrics::Metrics,
-    router::{Door, OwnNames, RateLimits, Rates, Router, RouterParts},
+    router::{Door, OwnNames, RateLimits, Rates, Router, RouterParts, Streams},
 };
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -75,6 +75,8 @@ impl World {
             openapi: Bytes::new(),
             names: OwnNames::new([]),
             rates: Arc::new(Rates::new(RateLimits::default())),
+            body_timeout: Duration::from_secs(30),
+            streams: Streams::new(16),
             stale: tokio::sync::watch::channel(false).1,
         };
         let loopback = LoopbackListener::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));

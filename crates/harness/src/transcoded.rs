@@ -1,9 +1,9 @@
 //! Requests over JSON, taken to the gRPC call that they mean and read back from its bytes by descriptors alone.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use airunner_proto::DESCRIPTOR_SET;
-use airunner_server::json::{Fault, Transcoder, Translate};
+use airunner_server::json::{BodyLimits, Fault, Transcoder, Translate};
 use bytes::Bytes;
 use http::{HeaderMap, Method as Verb, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
@@ -49,7 +49,8 @@ pub(crate) fn message(
     let rpc = call.path().to_owned();
     let mut request = Request::new(Full::new(Bytes::from(body)));
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (verb, uri.clone(), headers);
-    let (request, _) = RUNTIME.block_on(call.translate(request, LIMIT))?;
+    let (request, _) = RUNTIME
+        .block_on(call.translate(request, BodyLimits { bytes: LIMIT, time: Duration::from_secs(30) }))?;
     assert_eq!((request.method(), request.uri().path()), (&Verb::POST, rpc.as_str()));
     let framed = RUNTIME.block_on(request.into_body().collect()).expect("a body of ours").to_bytes();
     let (head, message) = framed.split_at(5);

@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use std::{future::Ready, hint::black_box};
+use std::{future::Ready, hint::black_box, time::Duration};
 
 use airunner_proto::{
     DESCRIPTOR_SET,
@@ -13,7 +13,7 @@ use airunner_proto::{
         GetPrincipalRequest, GetPrincipalResponse, Principal, PrincipalStatus, PrincipalType, Role,
     },
 };
-use airunner_server::json::{Transcode as _, Transcoder, Translate as _};
+use airunner_server::json::{BodyLimits, Transcode as _, Transcoder, Translate as _};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Method, Request, Response, header::CONTENT_TYPE};
@@ -26,7 +26,7 @@ criterion_group!(transcoding, unary);
 criterion_main!(transcoding);
 
 const METHOD: &str = "/airunner.principal.v1.PrincipalService/GetPrincipal";
-const LIMIT: usize = 4 * 1024 * 1024;
+const LIMITS: BodyLimits = BodyLimits { bytes: 4 * 1024 * 1024, time: Duration::from_secs(30) };
 
 /// A handler that has its answer ready.
 struct Registry;
@@ -69,7 +69,7 @@ async fn over_grpc(frame: Bytes) -> Bytes {
 
 async fn over_json(transcoder: &Transcoder, request: Request<Full<Bytes>>) -> Bytes {
     let meant = transcoder.resolve(request.method(), request.uri(), request.headers());
-    let (request, reply) = meant.unwrap().translate(request, LIMIT).await.unwrap();
+    let (request, reply) = meant.unwrap().translate(request, LIMITS).await.unwrap();
     let response = reply.transcode(call(request).await).await;
     response.into_body().collect().await.unwrap().to_bytes()
 }
