@@ -7,8 +7,11 @@ CARGO ?= cargo
 # The binaries are built alone: a workspace build would turn on the features of the tests.
 BINARIES := -p airunner-server -p airunner-cli
 VENV := .venv
+# How long each fuzzer runs, in seconds, and what watches its memory (`none` where the compiler has no sanitizer).
+SECONDS := 60
+SANITIZER := address
 
-.PHONY: help build test lint fmt proto-generate docs-generate demo screens bench soak clean test-tools lint-tools
+.PHONY: help build test lint fmt proto-generate docs-generate demo screens bench soak fuzz clean test-tools lint-tools fuzz-tools
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -55,6 +58,18 @@ bench: build ## every figure of docs/PERFORMANCE.md
 soak: ## the long forms of the proofs
 	AIRUNNER_SOAK_ROUNDS=1000 $(CARGO) test --locked -p airunner-store --test stores kill
 
+# The compiler is the stable one: it is only told to take the sanitizer's flag, which it otherwise leaves to nightlies.
+# What is found stays in fuzz/artifacts (input that fails) and fuzz/found (input that reaches new code).
+fuzz: fuzz-tools ## run each fuzzer for SECONDS=60
+	@export RUSTC_BOOTSTRAP=1; \
+	  $(CARGO) fuzz build --fuzz-dir fuzz --sanitizer $(SANITIZER); \
+	  for target in $$($(CARGO) fuzz list --fuzz-dir fuzz); do \
+	    mkdir -p "fuzz/found/$$target"; \
+	    echo "== $$target, $(SECONDS) s"; \
+	    $(CARGO) fuzz run --fuzz-dir fuzz --sanitizer $(SANITIZER) "$$target" "fuzz/found/$$target" "fuzz/corpus/$$target" \
+	      -- -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0; \
+	  done
+
 clean: ## remove what was built
 	$(CARGO) clean
 	rm -rf bin $(VENV)
@@ -62,6 +77,9 @@ clean: ## remove what was built
 # What the tests run beside cargo: other people's tools, against which ours are checked.
 test-tools:
 	@tools/install-test-tools $(VENV)
+
+fuzz-tools:
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 
 lint-tools:
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = compiler.encode_file_descriptor_set();
     std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("descriptor.binpb"), set)?;
     tonic_prost_build::configure()
+        .codec_path("crate::codec::BoundedCodec")
         .bytes(".airunner.job.v1.Output.data")
         .bytes(".airunner.job.v1.GetJobOutputResponse.data")
         // Messages with a secret in them: their Debug is written by hand, in redacted.rs.

@@ -201,6 +201,12 @@ labels! {
     /// The message, list or value is too large.
     TooLarge = "too-large": TooLarge
         => "Send less at a time.",
+    /// The path with its query is longer than 8 KiB.
+    UriTooLong = "uri-too-long": TooLarge
+        => "Send what is long in the body.",
+    /// The request has more than 100 headers, or more than 16 KiB of them.
+    HeadersTooLarge = "headers-too-large": TooLarge
+        => "Send fewer and shorter headers.",
     /// The watcher reads too slowly: resume from the sequence that the error names.
     SlowWatcher = "slow-watcher": Limit
         => "Watch again from the sequence that the error names.",

@@ -39,7 +39,23 @@ pub async fn http(
 ) -> Result<HttpAnswer> {
     let stream = tokio::net::TcpStream::connect(address).await;
     let stream = stream.map_err(|error| airunner_core::Error::new(Label::Unreachable, error.to_string()))?;
-    exchange(stream, &address.to_string(), verb, path, headers).await
+    exchange(stream, &address.to_string(), verb, path, headers, b"").await
+}
+
+/// Sends a request with a body without TLS.
+///
+/// # Errors
+/// `unreachable`.
+pub async fn http_send(
+    address: std::net::SocketAddr,
+    verb: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<HttpAnswer> {
+    let stream = tokio::net::TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| airunner_core::Error::new(Label::Unreachable, error.to_string()))?;
+    exchange(stream, &address.to_string(), verb, path, headers, body).await
 }
 
 /// Sends a request over TLS.
@@ -53,10 +69,25 @@ pub async fn https(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<HttpAnswer> {
+    https_send(tls, address, verb, path, headers, b"").await
+}
+
+/// Sends a request with a body over TLS.
+///
+/// # Errors
+/// `unreachable`, and what TLS says.
+pub async fn https_send(
+    tls: &rustls::ClientConfig,
+    address: std::net::SocketAddr,
+    verb: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<HttpAnswer> {
     let mut tls = tls.clone();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let stream = airunner_net::connect(Arc::new(tls), "localhost", &address.to_string()).await?;
-    exchange(stream, &address.to_string(), verb, path, headers).await
+    exchange(stream, &address.to_string(), verb, path, headers, body).await
 }
 
 #[expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -66,6 +97,7 @@ async fn exchange<S>(
     verb: &str,
     path: &str,
     headers: &[(&str, &str)],
+    body: &[u8],
 ) -> Result<HttpAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -81,7 +113,7 @@ where
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::<Bytes>::default()).expect("a request");
+    let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request");
     let response = sender.send_request(request).await.map_err(failed)?;
     let (head, body) = response.into_parts();
     let body = body.collect().await.map_err(failed)?.to_bytes();

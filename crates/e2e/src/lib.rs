@@ -8,10 +8,12 @@ mod http;
 mod key_wrap;
 mod raw;
 mod server;
+mod wire;
 
 pub use clock::ShiftedClock;
 pub use gate::{Closed, Gates, Point};
-pub use http::{HttpAnswer, http, https};
+pub use http::{HttpAnswer, http, http_send, https, https_send};
 pub use key_wrap::MemoryKeyWrap;
 pub use raw::{Answer, AnswerStream, RawClient, over_body};
 pub use server::{Credentials, TestServer, TestServerOptions};
+pub use wire::{Wire, WireFrame};

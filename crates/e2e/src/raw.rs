@@ -177,8 +177,10 @@ impl RawClient {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Response<Bytes>> {
-        let mut request = Request::builder().method(verb).uri(format!("https://{}{path}", self.authority));
-        for (name, value) in headers {
+        let named = headers.iter().find(|(name, _)| *name == ":authority").map(|(_, value)| *value);
+        let authority = named.unwrap_or(&self.authority);
+        let mut request = Request::builder().method(verb).uri(format!("https://{authority}{path}"));
+        for (name, value) in headers.iter().filter(|(name, _)| *name != ":authority") {
             request = request.header(*name, *value);
         }
         let body = Full::new(Bytes::copy_from_slice(body)).boxed();

@@ -21,7 +21,7 @@ use airunner_net::{ClientTls, Limits, TlsIdentity, TlsProfile, client_config, sy
 use airunner_pki::{AcceptedKeys, OidArc, PrivateKey, certificates_from_pem};
 use airunner_server::{
     router::RateLimits,
-    serve::{Addresses, ServeOptions, Server, Sockets},
+    serve::{Addresses, BODY_TIMEOUT, ServeOptions, Server, Sockets},
     tls::{TlsNames, TlsSource},
 };
 use airunner_store::MemoryStore;
@@ -38,8 +38,16 @@ pub struct TestServerOptions {
     pub wrap: Arc<MemoryKeyWrap>,
     /// The clock.
     pub clock: Arc<ShiftedClock>,
-    /// The connections' limits.
+    /// The limits of connections to the API listeners and the metrics.
     pub limits: Limits,
+    /// The limits of connections to the public and the plain listener.
+    pub stranger_limits: Limits,
+    /// How long the message of a call may take to arrive.
+    pub body_timeout: Duration,
+    /// Streams that one principal may have open.
+    pub streams_per_principal: usize,
+    /// Whether there is a further API listener.
+    pub has_grpc_listener: bool,
     /// Rate limits.
     pub rates: RateLimits,
     /// What a fork leads to.
@@ -62,6 +70,10 @@ impl Default for TestServerOptions {
             wrap: Arc::new(MemoryKeyWrap::new()),
             clock: Arc::default(),
             limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::default() },
+            stranger_limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::for_strangers() },
+            body_timeout: BODY_TIMEOUT,
+            streams_per_principal: 16_384,
+            has_grpc_listener: false,
             rates: RateLimits::default(),
             on_fork: OnFork::Refuse,
             overlap: Settings::DEFAULT_OVERLAP,
@@ -349,7 +361,7 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
     let unless_open = (!options.no_auth).then_some(free);
     ServeOptions {
         api_addr: free,
-        grpc_addr: None,
+        grpc_addr: options.has_grpc_listener.then_some(free),
         public_addr: unless_open,
         plain_addr: free,
         metrics_addr: unless_open,
@@ -361,6 +373,9 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
         },
         rates: options.rates,
         limits: options.limits.clone(),
+        stranger_limits: options.stranger_limits.clone(),
+        body_timeout: options.body_timeout,
+        streams_per_principal: options.streams_per_principal,
         no_auth: options.no_auth,
     }
 }

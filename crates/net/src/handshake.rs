@@ -5,7 +5,7 @@ use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
 
 use rustls::{CertificateError, ServerConfig, server::Acceptor};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::Semaphore,
     time::timeout,
@@ -24,6 +24,8 @@ const LINGER_BYTES: u64 = 64 * 1024;
 pub enum Refusal {
     /// The listener has as many connections as it may have.
     Full,
+    /// The address has as many connections as one may have.
+    AddressFull,
     /// The client took too long.
     TimedOut,
     /// The client hung up.
@@ -49,6 +51,7 @@ impl Refusal {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::AddressFull => "address-full",
             Self::TimedOut => "timed-out",
             Self::HungUp => "hung-up",
             Self::Protocol => "protocol",
@@ -101,7 +104,7 @@ pub(crate) async fn shake_hands(
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err((refusal, tcp))) => {
             if let Some(tcp) = tcp.filter(|_| refusal != Refusal::HungUp) {
-                linger(tcp).await;
+                linger(tcp, LINGER_BYTES).await;
             }
             Err(refusal)
         }
@@ -133,13 +136,11 @@ async fn attempt(
 
 /// Half-closes and reads what the client still sends. A socket that is closed with bytes unread resets the connection,
 /// and the reset would overtake the alert, which says why.
-async fn linger(mut tcp: TcpStream) {
-    if tcp.shutdown().await.is_err() {
-        return;
-    }
-    let mut rest = tcp.take(LINGER_BYTES);
-    let mut nowhere = tokio::io::sink();
-    let drained = tokio::io::copy(&mut rest, &mut nowhere);
+pub(crate) async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, bytes: u64) {
     // Whether the client hung up, failed or took too long: the connection is over.
-    let _ended = timeout(LINGER, drained).await;
+    let _ended = timeout(LINGER, async {
+        io.shutdown().await?;
+        tokio::io::copy(&mut io.take(bytes), &mut tokio::io::sink()).await
+    })
+    .await;
 }

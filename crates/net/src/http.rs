@@ -3,7 +3,6 @@
 
 use std::{
     future::poll_fn,
-    io,
     pin::Pin,
     sync::{
         Arc,
@@ -21,17 +20,17 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::conn::auto,
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
 use airunner_core::BoxError;
 
-use crate::{ConnectionHandle, Limits};
+use crate::{ConnectionHandle, Limits, handshake::linger, watched::Watched};
 
 /// The length of the HTTP/2 preface (RFC 9113 section 3.4): what has sent less, and no request, has said nothing.
 const PREFACE: usize = 24;
@@ -39,6 +38,8 @@ const PREFACE: usize = 24;
 const LEAST_BUFFER: usize = 8 * 1024;
 /// How many times the idle time is looked at before it is over.
 const IDLE_LOOKS: u32 = 4;
+/// How much a client may still send after it was told that it is over: a body that is larger than it may be.
+const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Serves `service` on a connection to its end: until the client leaves, the connection has been idle for too long,
 /// or `handle` has drained or closed it.
@@ -53,7 +54,8 @@ where
     B::Error: Into<BoxError>,
 {
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(Heard { io, activity: Arc::clone(&activity) });
+    let heard = Arc::clone(&activity);
+    let (io, leftover) = Watched::new(io, limits.stall_timeout, move |bytes| heard.hear(bytes));
     let begun = Arc::clone(&activity);
     let counted = service_fn(move |request| {
         let open = OpenRequest::begin(&begun);
@@ -64,9 +66,31 @@ where
         }
     });
     let builder = builder(limits, handle);
-    let connection = builder.serve_connection(io, counted);
-    tokio::pin!(connection);
+    let connection = builder.serve_connection(TokioIo::new(io), counted);
+    let ended = run(connection, &activity, limits, handle).await;
+    // What was said last should arrive. Who is drained or closed has been told already.
+    if ended == Ended::ByItself
+        && let Some(io) = leftover.take()
+    {
+        linger(io, LINGER_BYTES).await;
+    }
+}
 
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// By what the client did, or by what was answered.
+    ByItself,
+    /// By its handle, or because it was idle.
+    ByOrder,
+}
+
+/// Drives the connection to its end.
+async fn run<C>(connection: C, activity: &Activity, limits: &Limits, handle: &ConnectionHandle) -> Ended
+where
+    C: GracefulConnection<Error = BoxError>,
+{
+    tokio::pin!(connection);
     let (closed, drained) = (handle.closed(), handle.drained());
     tokio::pin!(closed, drained);
     let mut has_stepped_back = false;
@@ -81,13 +105,13 @@ where
                 // One turn to say GOAWAY, so that the client does not take the connection for reusable.
                 connection.as_mut().graceful_shutdown();
                 let _unfinished = connection.as_mut().now_or_never();
-                return;
+                return Ended::ByOrder;
             }
-            ended = stepping_back(connection.as_mut(), &activity, &mut has_stepped_back) => {
+            ended = stepping_back(connection.as_mut(), activity, &mut has_stepped_back) => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
                 }
-                return;
+                return if draining { Ended::ByOrder } else { Ended::ByItself };
             }
             () = &mut drained, if !draining => {
                 draining = true;
@@ -96,13 +120,13 @@ where
             () = &mut timer, if !draining => {
                 let over = match &mut idle {
                     None => activity.is_silent(),
-                    Some(idle) => idle.is_over(&activity),
+                    Some(idle) => idle.is_over(activity),
                 };
                 if over {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 } else {
-                    idle.get_or_insert_with(|| IdleWatch::from_now(&activity));
+                    idle.get_or_insert_with(|| IdleWatch::from_now(activity));
                     timer.set(sleep(limits.idle_timeout / IDLE_LOOKS));
                 }
             }
@@ -172,6 +196,13 @@ struct Activity {
 }
 
 impl Activity {
+    /// Counts what the client has said, until that is a preface's length.
+    fn hear(&self, bytes: usize) {
+        if self.received.load(Ordering::Relaxed) < PREFACE {
+            self.received.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     fn is_silent(&self) -> bool {
         let requests = self.open.load(Ordering::Relaxed) + self.ended.load(Ordering::Relaxed);
         requests == 0 && self.received.load(Ordering::Relaxed) < PREFACE
@@ -240,54 +271,6 @@ impl<B: Body + Unpin> Body for OpenBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A stream that counts what the client has said, until that is a preface's length.
-struct Heard<I> {
-    io: I,
-    activity: Arc<Activity>,
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Heard<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
-        let received = &self.activity.received;
-        if received.load(Ordering::Relaxed) < PREFACE {
-            received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
-        }
-        outcome
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Heard<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 

@@ -1,4 +1,5 @@
-//! The limits of a listener and its connections. What they limit is enforced in `listener`, `handshake` and `http`.
+//! The limits of a listener and its connections. What they limit is enforced in `listener`, `seats`, `handshake` and
+//! `http`.
 
 use std::time::Duration;
 
@@ -17,8 +18,17 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// How long an HTTP/2 client may take to answer the ping.
     pub ping_timeout: Duration,
+    /// How long a client may take nothing of what is written to it. What flow control of HTTP/2 holds back is not
+    /// written, so a stream that nobody reads is no stall.
+    pub stall_timeout: Duration,
     /// Open connections of the listener; a further one is closed at once.
     pub max_connections: usize,
+    /// Open connections of one address (see [`subscriber_of`](crate::subscriber_of)); a further one is closed at once.
+    /// None is no limit but that on all.
+    pub max_connections_per_address: Option<usize>,
+    /// Connections of one address that have not finished their TLS handshake, as far as it has come; a further one is
+    /// closed at once. Less than `max_handshakes`, so that one address can't keep the others waiting.
+    pub max_handshakes_per_address: usize,
     /// Handshakes between ClientHello and end at a time; a further one waits its turn. A client that has connected
     /// and says nothing takes none of these places. While more than half are taken, each may take a fifth of
     /// `handshake_timeout` only.
@@ -51,8 +61,11 @@ impl Default for Limits {
             idle_timeout: Duration::from_mins(10),
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_mins(5),
             max_connections: 20_000,
-            max_handshakes: 256,
+            max_connections_per_address: None,
+            max_handshakes_per_address: 2_048,
+            max_handshakes: 4_096,
             max_streams: 256,
             max_header_list: 16 * 1024,
             stream_window: 512 * 1024,
@@ -61,6 +74,19 @@ impl Default for Limits {
             max_pending_resets: 32,
             max_error_resets: 128,
             drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    /// The limits of a listener that strangers reach: less time, and a share of the places for each address.
+    pub fn for_strangers() -> Self {
+        Self {
+            idle_timeout: Duration::from_mins(1),
+            stall_timeout: Duration::from_secs(30),
+            max_connections_per_address: Some(1_024),
+            max_streams: 64,
+            ..Self::default()
         }
     }
 }

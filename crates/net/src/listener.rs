@@ -8,12 +8,16 @@ use async_trait::async_trait;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Connection, ConnectionHandle, Limits, Refusal, Stream, handshake::shake_hands};
+use crate::{
+    Connection, ConnectionHandle, Limits, Refusal, Stream,
+    handshake::shake_hands,
+    seats::{Seat, Seats},
+};
 
 /// How long the accept loop rests when the system has no socket to give.
 const EXHAUSTED_REST: Duration = Duration::from_millis(100);
@@ -107,7 +111,7 @@ async fn serve(
 ) {
     let door = Arc::new(Door {
         tls,
-        seats: Arc::new(Semaphore::new(limits.max_connections)),
+        seats: Seats::new(&limits),
         handshakes: Semaphore::new(limits.max_handshakes),
         limits,
         handler,
@@ -137,7 +141,7 @@ struct Door {
     tls: Option<Arc<ServerConfig>>,
     limits: Limits,
     handler: Arc<dyn ConnectionHandler>,
-    seats: Arc<Semaphore>,
+    seats: Seats,
     handshakes: Semaphore,
     all: ConnectionHandle,
 }
@@ -153,8 +157,8 @@ impl Door {
                     continue;
                 }
             };
-            let seat = Arc::clone(&self.seats).try_acquire_owned().ok();
-            let is_full = seat.is_none();
+            let seat = self.seats.take(address.ip(), self.tls.is_some());
+            let is_full = matches!(seat, Err(Refusal::Full));
             if is_full && !was_full {
                 tracing::warn!(
                     limit = self.limits.max_connections,
@@ -163,18 +167,19 @@ impl Door {
             }
             was_full = is_full;
             match seat {
-                Some(seat) => self.admit(tcp, address, seat),
-                None => self.handler.refused(address, Refusal::Full),
+                Ok(seat) => self.admit(tcp, address, seat),
+                Err(refusal) => self.handler.refused(address, refusal),
             }
         }
     }
 
-    fn admit(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr, seat: OwnedSemaphorePermit) {
+    fn admit(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr, mut seat: Seat) {
         let (door, handle) = (Arc::clone(self), self.all.child());
         self.all.tasks().spawn(async move {
-            // Given back however the task ends.
-            let _seat = seat;
-            if let Some(stream) = door.open(tcp, address).await {
+            // The seat is given back however the task ends.
+            let opened = door.open(tcp, address).await;
+            seat.has_shaken();
+            if let Some(stream) = opened {
                 let peer = stream.peer(address);
                 let connection = Connection { stream, peer, handle: handle.clone() };
                 let served = door.handler.serve(connection);

@@ -198,6 +198,11 @@ fn serial(certificate: &X509Certificate<'_>) -> Result<Serial> {
     if raw.first().is_some_and(|byte| byte & 0x80 != 0) {
         return Err(malformed("its serial number is negative"));
     }
+    if let [0, next, ..] = raw
+        && next & 0x80 == 0
+    {
+        return Err(malformed("its serial number is not in DER: it begins with zeros (X.690 section 8.3.2)"));
+    }
     Serial::from_bytes(raw).map_err(of_certificate)
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(missing_docs, clippy::all, clippy::pedantic, clippy::allow_attributes, reason = "generated")]
 
+pub mod codec;
 mod files;
 mod redacted;
 

@@ -27,8 +27,8 @@ use tonic::{Code, Status, body::Body};
 use crate::{
     error::http_status,
     json::{
-        Codec, Fault, Frames, Next, Telling, Transcode, Translate, Unresolved, accepts, broken, failure,
-        grpc_request, mark, query, read_body, sent, tell,
+        BodyLimits, Codec, Fault, Frames, Next, Telling, Transcode, Translate, Unresolved, accepts, broken,
+        failure, grpc_request, mark, no_body, query, read_body, sent, tell,
     },
 };
 
@@ -100,6 +100,11 @@ impl JobCall {
         }
         if act == Act::Start
             && let Err(fault) = json_alone(headers)
+        {
+            return refused(fault);
+        }
+        if act != Act::Start
+            && let Err(fault) = no_body(verb, headers)
         {
             return refused(fault);
         }
@@ -192,13 +197,17 @@ impl Translate for JobCall {
         Telling::Rest
     }
 
-    async fn translate<B>(self, request: Request<B>, limit: usize) -> Result<(Request<Body>, JobReply), Fault>
+    async fn translate<B>(
+        self,
+        request: Request<B>,
+        limits: BodyLimits,
+    ) -> Result<(Request<Body>, JobReply), Fault>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let content = read_body(&parts.headers, body, limit).await?;
+        let content = read_body(&parts.headers, body, limits).await?;
         let message = self.message(&parts.uri, &content)?;
         let call = grpc_request(self.act.rpc(), &message, &parts.headers)?;
         Ok((call, JobReply { act: self.act }))

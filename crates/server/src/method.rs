@@ -14,6 +14,15 @@ pub struct Method {
     pub public: bool,
     /// Answers with a stream, which ends when its caller's authority does.
     pub streaming: bool,
+    /// Takes a stream of messages.
+    pub takes_stream: bool,
+}
+
+impl Method {
+    /// Whether a call of it goes on for as long as its caller likes.
+    pub fn is_stream(&self) -> bool {
+        self.streaming || self.takes_stream
+    }
 }
 
 /// Every RPC by its path, `/package.Service/Method`.
@@ -44,7 +53,12 @@ impl Methods {
             let declared = declared(&pool, &method)?;
             methods.insert(path, declared);
         }
-        let standard = Method { permission: Permission::SelfService, public: false, streaming: true };
+        let standard = Method {
+            permission: Permission::SelfService,
+            public: false,
+            streaming: true,
+            takes_stream: true,
+        };
         methods.extend(STANDARD.iter().map(|path| ((*path).to_owned(), standard)));
         Ok(Self(methods))
     }
@@ -107,7 +121,12 @@ fn declared(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Method> 
     if public != (permission == Permission::Anonymous) {
         return Err(fault("is public without being anonymous, or the other way round"));
     }
-    Ok(Method { permission, public, streaming: method.is_server_streaming() })
+    Ok(Method {
+        permission,
+        public,
+        streaming: method.is_server_streaming(),
+        takes_stream: method.is_client_streaming(),
+    })
 }
 
 fn option(pool: &DescriptorPool, options: &DynamicMessage, name: &str) -> Option<prost_reflect::Value> {
@@ -128,7 +147,12 @@ mod tests {
         let suspend = get("/airunner.principal.v1.PrincipalService/SuspendPrincipal");
         assert_eq!(
             suspend,
-            Method { permission: Permission::PrincipalsManage, public: false, streaming: false }
+            Method {
+                permission: Permission::PrincipalsManage,
+                public: false,
+                streaming: false,
+                takes_stream: false
+            }
         );
         assert!(methods.get("/airunner.principal.v1.PrincipalService/Nothing").is_none());
     }

@@ -12,9 +12,13 @@ use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 
 use crate::{
+    error::codes,
     metrics::Metrics,
-    router::{OwnNames, Rates},
+    router::{OwnNames, Rates, check_head},
 };
+
+/// The port of a request that names none.
+const PORT: u16 = 80;
 
 /// Which of the two listeners it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +68,9 @@ impl PlainListener {
         address: std::net::SocketAddr,
         request: &Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        if let Err(error) = self.names.check_origin(request.headers()) {
-            return text(StatusCode::FORBIDDEN, error.message());
+        let passes = check_head(request).and_then(|()| self.names.check_sender(request, PORT));
+        if let Err(error) = passes {
+            return text(codes(error.label()).1, error.message());
         }
         if self.door == PlainDoor::Plain && self.rates.check_public(address).is_err() {
             self.metrics.rate_limited();

@@ -6,8 +6,11 @@ mod cross_site;
 mod deadline;
 mod document;
 mod guard;
+mod head;
 mod meaning;
+mod patience;
 mod rate;
+mod streams;
 
 use std::{
     convert::Infallible,
@@ -15,6 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use airunner_app::{
@@ -29,17 +33,21 @@ use tower::ServiceExt as _;
 
 pub use context::RequestContext;
 pub use cross_site::OwnNames;
+pub(crate) use head::check as check_head;
 pub use rate::{RateLimits, Rates};
+pub use streams::Streams;
 
 use crate::{
     error::status,
-    json::{Transcode as _, Transcoder, Translate},
+    json::{BodyLimits, Transcode as _, Transcoder, Translate},
     method::{Method, Methods},
     metrics::Metrics,
 };
 use document::Document;
 use guard::{Guarded, RequestLog};
 use meaning::{Meaning, refuse};
+use patience::Patient;
+use streams::OpenStream;
 
 /// Bytes of a message at most, by whichever door it comes.
 pub(crate) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
@@ -60,6 +68,13 @@ pub enum Door {
     Test(Caller),
 }
 
+impl Door {
+    /// The port of a request that names none: that of its scheme.
+    const fn port(&self) -> u16 {
+        if matches!(self, Self::Loopback(_)) { 80 } else { 443 }
+    }
+}
+
 /// What the router is made of.
 pub struct RouterParts {
     /// The use cases.
@@ -76,6 +91,10 @@ pub struct RouterParts {
     pub names: OwnNames,
     /// Rate limits of the API listener and of the public one.
     pub rates: Arc<Rates>,
+    /// How long a message may take to arrive, where a call has one.
+    pub body_timeout: Duration,
+    /// The open streams of every principal.
+    pub streams: Streams,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Turns true when the change feed has been silent for too long: open streams end.
@@ -157,11 +176,14 @@ impl Router {
         id: &Arc<str>,
         request: &Request<B>,
     ) -> Result<Option<Caller>> {
-        self.parts.names.check(request)?;
-        let caller = self.authenticate(door, id)?;
-        let rate = self.parts.rates.check(door, address, caller.as_ref());
+        check_head(request)?;
+        self.parts.names.check(request, door.port())?;
+        let caller = self.authenticate(door, id);
+        // Who is refused counts too, by the address.
+        let known = caller.as_ref().ok().and_then(Option::as_ref);
+        let rate = self.parts.rates.check(door, address, known);
         rate.inspect_err(|_| self.parts.metrics.rate_limited())?;
-        Ok(caller)
+        caller
     }
 
     /// Whether the caller may have what it asks for.
@@ -188,7 +210,9 @@ impl Router {
                 .ok_or_else(|| Error::new(Label::NoCertificate, "this call needs a certificate"))?;
             caller.require(method.permission)?;
         }
-        Ok(Admitted { method, caller })
+        let counted = caller.as_ref().filter(|_| method.is_stream());
+        let stream = counted.map(|caller| self.parts.streams.begin(caller.principal_id())).transpose()?;
+        Ok(Admitted { method, caller, stream })
     }
 
     fn authenticate(&self, door: &Door, id: &Arc<str>) -> Result<Option<Caller>> {
@@ -221,7 +245,8 @@ impl Router {
         B::Error: Into<BoxError>,
     {
         let telling = call.telling();
-        match call.translate(request, MAX_MESSAGE).await {
+        let limits = BodyLimits { bytes: MAX_MESSAGE, time: self.parts.body_timeout };
+        match call.translate(request, limits).await {
             Ok((request, reply)) => reply.transcode(self.call(admitted, log, address, request).await).await,
             Err(fault) => refuse(log, Some(telling), &[], &meaning::error(&fault)),
         }
@@ -238,13 +263,15 @@ impl Router {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Admitted { method, caller } = admitted;
+        let Admitted { method, caller, stream } = admitted;
         let standing = caller.as_ref().and_then(|caller| caller.standing().cloned());
         let context = RequestContext { request_id: log.id.clone(), address: address.to_owned(), caller };
         let deadline = deadline::of(request.headers());
         request.extensions_mut().insert(context);
         let routes = self.parts.routes.clone();
-        let answer = routes.oneshot(request.map(axum::body::Body::new));
+        let patience = (!method.takes_stream).then_some(self.parts.body_timeout);
+        let patient = |body| Patient::new(Box::pin(body), patience, &log.id);
+        let answer = routes.oneshot(request.map(|body| axum::body::Body::new(patient(body))));
         let (answer, deadline) = deadline::within(deadline, answer).await;
         let response = match answer {
             Some(answer) => answer.unwrap_or_else(|never| match never {}),
@@ -253,7 +280,7 @@ impl Router {
         let watch = method
             .streaming
             .then(|| guard::watch(standing, self.parts.stale.clone(), deadline, log.id.clone()));
-        Guarded::answer(log, response, watch)
+        Guarded::answer(log, response, watch, stream)
     }
 }
 
@@ -261,4 +288,5 @@ impl Router {
 struct Admitted {
     method: Method,
     caller: Option<Caller>,
+    stream: Option<OpenStream>,
 }

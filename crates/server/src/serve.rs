@@ -33,7 +33,7 @@ use crate::{
     metrics::Metrics,
     openapi,
     plain::{PlainConnections, PlainDoor, PlainListener},
-    router::{MAX_MESSAGE, OwnNames, RateLimits, Rates, Router, RouterParts},
+    router::{MAX_MESSAGE, OwnNames, RateLimits, Rates, Router, RouterParts, Streams},
     tls::{ServerLeaf, TlsNames, TlsSource},
 };
 
@@ -43,6 +43,9 @@ const SWEEP: Duration = Duration::from_millis(250);
 const RECHECK_MILLIS: u64 = 30_000;
 /// Connections asked about in one sweep at most.
 const RECHECKS: usize = 200;
+
+/// How long the message of a call may take to arrive, where nothing else is said.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a server needs beside the use cases.
 #[derive(Clone, Debug)]
@@ -65,8 +68,14 @@ pub struct ServeOptions {
     pub names: TlsNames,
     /// Rate limits.
     pub rates: RateLimits,
-    /// The connections' limits.
+    /// The limits of connections to the API listeners and the metrics.
     pub limits: Limits,
+    /// The limits of connections to the public and the plain listener.
+    pub stranger_limits: Limits,
+    /// How long the message of a call may take to arrive, where it has one.
+    pub body_timeout: Duration,
+    /// Streams that one principal may have open.
+    pub streams_per_principal: usize,
     /// Serve everyone as an admin, without TLS, on loopback only.
     pub no_auth: bool,
 }
@@ -159,58 +168,68 @@ impl Server {
             openapi: openapi::COMMITTED.into(),
             names: names.clone(),
             rates: rates.clone(),
+            body_timeout: options.body_timeout,
+            streams: Streams::new(options.streams_per_principal),
             metrics: metrics.clone(),
             stale: stale_seen,
         }));
-        let mut server = Self {
+        let mut server = Self::without_listeners(app.clone(), &router);
+        let (limits, strangers) = (&options.limits, &options.stranger_limits);
+        let plain = |door, limits: &Limits| {
+            Arc::new(PlainConnections(Arc::new(PlainListener {
+                app: app.clone(),
+                metrics: metrics.clone(),
+                names: names.clone(),
+                rates: rates.clone(),
+                limits: limits.clone(),
+                door,
+            })))
+        };
+        let connections = |entrance, limits: &Limits| Connections {
             app: app.clone(),
+            router: router.clone(),
+            limits: limits.clone(),
+            entrance,
+            metrics: metrics.clone(),
+        };
+        server.listen_plain(sockets.plain, strangers, plain(PlainDoor::Plain, strangers));
+        if let Some(listener) = sockets.metrics {
+            server.listen_plain(listener, limits, plain(PlainDoor::Metrics, limits));
+        }
+        if options.no_auth {
+            let loopback = LoopbackListener::new(sockets.api.local_addr())?;
+            // What it submits needs an owner that the store knows.
+            app.ensure_admin(&LOCAL_PRINCIPAL.parse()?).await?;
+            let anyone = Arc::new(connections(Entrance::Loopback(loopback), limits));
+            server.listen_plain(sockets.api, limits, anyone);
+        } else {
+            let tls = Tls::open(&mut server, options, names.clone()).await?;
+            let known = Arc::new(connections(Entrance::Certificate, limits));
+            server.listen_tls(sockets.api, tls.client_config()?, limits, known.clone());
+            if let Some(listener) = sockets.grpc {
+                server.listen_tls(listener, tls.client_config()?, limits, known);
+            }
+            if let Some(listener) = sockets.public {
+                let config = server_config(options.profile, tls.identity.clone(), None)?;
+                let anyone = Arc::new(connections(Entrance::Public, strangers));
+                server.listen_tls(listener, config, strangers, anyone);
+            }
+        }
+        server.work(stale, rates, health);
+        Ok(server)
+    }
+
+    #[cfg_attr(not(feature = "test-callers"), expect(unused_variables, reason = "kept for tests alone"))]
+    fn without_listeners(app: Arc<App>, router: &Arc<Router>) -> Self {
+        Self {
+            app,
             listeners: JoinSet::new(),
             background: JoinSet::new(),
             shutdown: CancellationToken::new(),
             reload: Arc::default(),
             #[cfg(feature = "test-callers")]
             router: router.clone(),
-        };
-        let plain = |door| {
-            Arc::new(PlainConnections(Arc::new(PlainListener {
-                app: app.clone(),
-                metrics: metrics.clone(),
-                names: names.clone(),
-                rates: rates.clone(),
-                limits: options.limits.clone(),
-                door,
-            })))
-        };
-        let connections = |entrance| Connections {
-            app: app.clone(),
-            router: router.clone(),
-            limits: options.limits.clone(),
-            entrance,
-            metrics: metrics.clone(),
-        };
-        server.listen_plain(sockets.plain, options, plain(PlainDoor::Plain));
-        if let Some(listener) = sockets.metrics {
-            server.listen_plain(listener, options, plain(PlainDoor::Metrics));
         }
-        if options.no_auth {
-            let loopback = LoopbackListener::new(sockets.api.local_addr())?;
-            // What it submits needs an owner that the store knows.
-            app.ensure_admin(&LOCAL_PRINCIPAL.parse()?).await?;
-            server.listen_plain(sockets.api, options, Arc::new(connections(Entrance::Loopback(loopback))));
-        } else {
-            let tls = Tls::open(&mut server, options, names.clone()).await?;
-            let known = Arc::new(connections(Entrance::Certificate));
-            server.listen_tls(sockets.api, tls.client_config()?, options, known.clone());
-            if let Some(listener) = sockets.grpc {
-                server.listen_tls(listener, tls.client_config()?, options, known);
-            }
-            if let Some(listener) = sockets.public {
-                let config = server_config(options.profile, tls.identity.clone(), None)?;
-                server.listen_tls(listener, config, options, Arc::new(connections(Entrance::Public)));
-            }
-        }
-        server.work(stale, rates, health);
-        Ok(server)
     }
 
     /// Runs something beside the server, until it ends or the server stops.
@@ -244,20 +263,15 @@ impl Server {
         &mut self,
         listener: Listener,
         config: Arc<rustls::ServerConfig>,
-        options: &ServeOptions,
+        limits: &Limits,
         handler: Arc<dyn ConnectionHandler>,
     ) {
-        let (limits, shutdown) = (options.limits.clone(), self.shutdown.clone());
+        let (limits, shutdown) = (limits.clone(), self.shutdown.clone());
         self.listeners.spawn(serve_tls(listener, config, limits, shutdown, handler));
     }
 
-    fn listen_plain(
-        &mut self,
-        listener: Listener,
-        options: &ServeOptions,
-        handler: Arc<dyn ConnectionHandler>,
-    ) {
-        let (limits, shutdown) = (options.limits.clone(), self.shutdown.clone());
+    fn listen_plain(&mut self, listener: Listener, limits: &Limits, handler: Arc<dyn ConnectionHandler>) {
+        let (limits, shutdown) = (limits.clone(), self.shutdown.clone());
         self.listeners.spawn(serve_plain(listener, limits, shutdown, handler));
     }
 

@@ -27,7 +27,7 @@ use crate::{
     db::{self, DbCommand},
     embedded,
     router::RateLimits,
-    serve::{Addresses, ServeOptions, Server, Sockets},
+    serve::{Addresses, BODY_TIMEOUT, ServeOptions, Server, Sockets},
     tls::{TlsNames, TlsSource},
 };
 
@@ -254,7 +254,20 @@ fn options(config: &Config) -> Result<ServeOptions> {
             per_principal: limits.per_principal(),
             spare_loopback: limits.spares_loopback(),
         },
-        limits: Limits { drain_timeout: server.drain(), ..Limits::default() },
+        limits: Limits {
+            max_connections: limits.connections(),
+            max_connections_per_address: limits.api_connections_per_address(),
+            drain_timeout: server.drain(),
+            ..Limits::default()
+        },
+        stranger_limits: Limits {
+            max_connections: limits.connections(),
+            max_connections_per_address: limits.public_connections_per_address(),
+            drain_timeout: server.drain(),
+            ..Limits::for_strangers()
+        },
+        body_timeout: BODY_TIMEOUT,
+        streams_per_principal: limits.streams_per_principal(),
         no_auth: false,
     })
 }

@@ -82,7 +82,10 @@ fn create(rows: &mut dyn Rows, mut principal: Principal, audit: &AuditEntry) -> 
 }
 
 fn list(rows: &dyn Rows, filter: &PrincipalFilter, page: &PageRequest) -> Result<Page<Principal>> {
-    let after = TOKENS.read(page, |text| Some(text.to_owned()))?;
+    let after = TOKENS.read(page, |text| {
+        let id = text.parse::<PrincipalId>().ok()?;
+        (id.folded() == text).then(|| text.to_owned())
+    })?;
     let wanted = |principal: &Principal| is_wanted(filter, principal);
     TOKENS.collect(page, wanted, String::clone, |visit| {
         rows.scan_principals(filter, after.as_deref(), &mut |row| visit((row.id.folded(), row)))

@@ -149,7 +149,7 @@ const CROSS_SITE: &[(&[(&str, &str)], bool)] = &[
 const OWN: &[&[(&str, &str)]] = &[
     &[],
     &[("sec-fetch-site", "none")],
-    &[("sec-fetch-site", "same-origin"), ("origin", "https://localhost:8443")],
+    &[("sec-fetch-site", "same-origin"), ("origin", "https://localhost:8443"), ("host", "localhost:8443")],
     &[("host", "localhost:8443")],
     &[("host", "LOCALHOST")],
     &[("host", "127.0.0.1")],

@@ -5,8 +5,10 @@
 mod calls;
 mod clock;
 mod connect;
+mod cross_site;
 mod denial;
 mod escalation;
+mod hostile;
 mod job_rest;
 mod jobs;
 mod json;
@@ -21,5 +23,7 @@ mod order;
 mod output;
 mod permissions;
 mod servers;
+mod sizes;
+mod slow;
 mod tls;
 mod worker;

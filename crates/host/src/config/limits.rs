@@ -1,4 +1,5 @@
-//! `[limits]`: how many requests one address and one principal may make. Counting is the server's.
+//! `[limits]`: how many requests, connections and streams one address and one principal may have. Counting is the
+//! server's.
 
 use std::num::NonZeroU32;
 
@@ -10,6 +11,14 @@ use super::{environment::Environment, source::Source};
 const MAX_RPS: u64 = 1_000_000;
 /// Requests a second from one address on the public and the plain listener, where nothing is said.
 const PUBLIC_RPS: u32 = 20;
+/// Connections and streams at most, for any limit.
+const MAX_COUNT: u64 = 1_000_000;
+/// Connections of a listener, where nothing is said.
+const CONNECTIONS: usize = 20_000;
+/// Connections of one address to the public and to the plain listener, where nothing is said.
+const PUBLIC_CONNECTIONS: usize = 1_024;
+/// Streams of one principal, where nothing is said.
+const STREAMS: usize = 16_384;
 
 /// A token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +36,10 @@ pub struct LimitsConfig {
     public_per_address: Option<Rate>,
     per_principal: Option<Rate>,
     spares_loopback: bool,
+    connections: usize,
+    api_connections_per_address: Option<usize>,
+    public_connections_per_address: Option<usize>,
+    streams_per_principal: usize,
 }
 
 impl LimitsConfig {
@@ -42,7 +55,16 @@ impl LimitsConfig {
             let twice = per_second.saturating_mul(const { NonZeroU32::MIN.saturating_add(1) });
             Some(Rate { per_second, burst: burst.and_then(NonZeroU32::new).unwrap_or(twice) })
         };
+        let count = |key, least| -> Result<Option<usize>> {
+            Ok(source.integer(key, least..=MAX_COUNT)?.and_then(|number| usize::try_from(number).ok()))
+        };
+        let unless_off = |count: usize| (count > 0).then_some(count);
+        let connections = count("limits.per_address_connections", 0)?;
         Ok(Self {
+            connections: count("limits.connections", 1)?.unwrap_or(CONNECTIONS),
+            api_connections_per_address: connections.and_then(unless_off),
+            public_connections_per_address: unless_off(connections.unwrap_or(PUBLIC_CONNECTIONS)),
+            streams_per_principal: count("limits.per_principal_streams", 1)?.unwrap_or(STREAMS),
             api_per_address: address.and_then(rate),
             public_per_address: rate(address.unwrap_or(PUBLIC_RPS)),
             per_principal: principal.and_then(rate),
@@ -68,5 +90,25 @@ impl LimitsConfig {
     /// Whether loopback addresses are not limited.
     pub fn spares_loopback(&self) -> bool {
         self.spares_loopback
+    }
+
+    /// Open connections of a listener.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// Open connections of one address to an API listener; none is no limit but that on all.
+    pub fn api_connections_per_address(&self) -> Option<usize> {
+        self.api_connections_per_address
+    }
+
+    /// Open connections of one address to the public and to the plain listener; 1,024 where nothing is set.
+    pub fn public_connections_per_address(&self) -> Option<usize> {
+        self.public_connections_per_address
+    }
+
+    /// Open streams of one principal, over all its connections to this server.
+    pub fn streams_per_principal(&self) -> usize {
+        self.streams_per_principal
     }
 }

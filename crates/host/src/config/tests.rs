@@ -47,6 +47,10 @@ fn what_is_not_said_has_the_documented_default() {
     let public = config.limits().public_per_address().unwrap();
     assert_eq!((public.per_second.get(), public.burst.get()), (20, 40));
     assert!(config.limits().spares_loopback());
+    assert_eq!(config.limits().connections(), 20_000);
+    assert_eq!(config.limits().api_connections_per_address(), None);
+    assert_eq!(config.limits().public_connections_per_address(), Some(1_024));
+    assert_eq!(config.limits().streams_per_principal(), 16_384);
 }
 
 #[test]
@@ -130,6 +134,8 @@ fn weak_and_senseless_values_are_refused_by_name() {
         ("[ca]\naccepted_keys = []", "ca.accepted_keys is empty"),
         ("[ca]\noid_arc = \"1\"", "ca.oid_arc is refused"),
         ("[limits]\nburst = 0", "limits.burst is a whole number from 1"),
+        ("[limits]\nconnections = 0", "limits.connections is a whole number from 1"),
+        ("[limits]\nper_principal_streams = 0", "limits.per_principal_streams is a whole number from 1"),
         ("[jobs]\noutput_limit = 1", "jobs.output_limit is a whole number from 1048576"),
         ("[worker]\nconcurrency = 65", "worker.concurrency is a whole number from 1 to 64"),
         ("[worker]\ngit_protocols = [\"ext\"]", "worker.git_protocols holds \"ext\""),
@@ -185,6 +191,17 @@ fn the_environment_overrides_the_file_and_a_flag_overrides_both() {
     assert_eq!(config.ca().validity()[&PrincipalType::Service], Duration::from_hours(24));
     assert_eq!(config.limits().api_per_address().unwrap().burst, NonZeroU32::new(10).unwrap());
     assert_eq!(config.server().drain(), Duration::from_secs(30));
+}
+
+#[test]
+fn what_is_set_for_an_address_holds_on_every_listener_and_nothing_is_off() {
+    let limits = |text: &str| *parse(&format!("{LEAST}[limits]\n{text}\n")).unwrap().limits();
+    let set = limits("per_address_connections = 7\nconnections = 9");
+    assert_eq!((set.api_connections_per_address(), set.public_connections_per_address()), (Some(7), Some(7)));
+    assert_eq!(set.connections(), 9);
+    let off = limits("per_address_connections = 0\nper_address_rps = 0");
+    assert_eq!((off.api_connections_per_address(), off.public_connections_per_address()), (None, None));
+    assert_eq!((off.api_per_address(), off.public_per_address()), (None, None));
 }
 
 #[test]

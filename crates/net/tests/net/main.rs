@@ -4,6 +4,7 @@
 mod bed;
 mod ca;
 mod openssl;
+mod places;
 
 mod certificates;
 mod connections;

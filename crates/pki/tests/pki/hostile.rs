@@ -191,6 +191,22 @@ fn certificates_that_are_none_are_refused() {
 }
 
 #[test]
+fn a_serial_number_has_one_form() {
+    let ca = TestCa::new();
+    let mut leaf = ca.client(PrincipalType::User, "u").der().to_vec();
+    let serial = [&[0x02, 16][..], parse_certificate(&leaf, ca.arc()).unwrap().serial.as_bytes()].concat();
+    let at = leaf.windows(serial.len()).position(|window| window == serial).unwrap();
+    leaf[at + 2..at + 4].copy_from_slice(&[0, 0x7f]);
+    let error = parse_certificate(&leaf, ca.arc()).unwrap_err();
+    assert!(error.message().contains("not in DER"), "{error}");
+    leaf[at + 3] = 0x80;
+    assert!(parse_certificate(&leaf, ca.arc()).is_ok());
+    leaf[at + 2] = 0x80;
+    let error = parse_certificate(&leaf, ca.arc()).unwrap_err();
+    assert!(error.message().contains("negative"), "{error}");
+}
+
+#[test]
 fn a_ca_that_may_not_sign_is_none() {
     let files = OpenSsl::new();
     files.run("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem");

@@ -22,7 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Rooms that exist for tests.
-const FOR_TESTS: &[&str] = &["testkit", "e2e", "proofs", "bench"];
+const FOR_TESTS: &[&str] = &["testkit", "e2e", "proofs", "bench", "harness"];
 
 /// Who may turn on the features that make callers out of nothing: in tests only, but for the testkit, whose whole
 /// `callers` feature is for tests.

@@ -84,3 +84,65 @@ fn lints_are_expected_and_not_allowed() {
         assert!(!text.contains(allow) && !text.contains(allow_all), "{}: use #[expect]", path.display());
     }
 }
+
+/// Every test of every crate, as crate, file and name; those that are ignored left out.
+fn tests() -> Vec<[String; 3]> {
+    let mut found = Vec::new();
+    for (path, text) in texts() {
+        let (Ok(inside), Some(module)) = (path.strip_prefix("crates"), path.file_stem()) else { continue };
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let named = [inside.iter().next().unwrap(), module].map(|part| part.to_string_lossy().into_owned());
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                is_test = true;
+            } else if line.starts_with("#[ignore") {
+                is_test = false;
+            } else if let Some((_, rest)) = line.split_once("fn ") {
+                if is_test {
+                    let [room, module] = named.clone();
+                    found.push([room, module, rest.split('(').next().unwrap().to_owned()]);
+                }
+                is_test = false;
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_page_of_hostile_inputs_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/security/hostile-inputs.md")).unwrap();
+    let is_head = |line: &str| line.starts_with("| Tried |") || line.starts_with("| Read |");
+    let (tests, mut named) = (tests(), Vec::new());
+    for row in page.lines().filter(|line| line.starts_with("| ") && !is_head(line)) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [tried, answer, cell] = cells[..] else { panic!("three cells: {row}") };
+        let in_cell: Vec<&str> = cell.split('`').filter(|name| name.contains("::")).collect();
+        assert!(
+            !tried.is_empty() && !answer.is_empty() && !in_cell.is_empty(),
+            "something is missing: {row}"
+        );
+        for test in in_cell {
+            let parts: Vec<&str> = test.split("::").collect();
+            let place = [parts[0], parts[parts.len() - 2], parts[parts.len() - 1]];
+            assert!(tests.iter().any(|test| *test == place), "there is no test {test}");
+            named.push(place);
+        }
+    }
+    assert!(named.len() > 50, "the page was not read");
+    let here = root().join("crates/e2e/tests/e2e/hostile");
+    let files: Vec<_> = fs::read_dir(here).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for [room, module, name] in &tests {
+        let is_hostile =
+            files.iter().any(|file| file.file_stem().is_some_and(|stem| stem == module.as_str()));
+        // Modules of other tests may be called alike.
+        let of_hostile = is_hostile && room == "e2e" && {
+            let text = fs::read_to_string(root().join(format!("crates/e2e/tests/e2e/hostile/{module}.rs")));
+            text.unwrap().contains(&format!("fn {name}("))
+        };
+        assert!(!of_hostile || named.contains(&[room, module, name]), "{module}::{name} is not on the page");
+    }
+}

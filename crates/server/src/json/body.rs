@@ -7,44 +7,72 @@ use std::{
 
 use airunner_core::BoxError;
 use bytes::{BufMut, Bytes, BytesMut};
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::Fault;
 
-/// How long the whole body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers smaller than this are not worth packing.
 const WORTH_PACKING: usize = 1_024;
 
-/// The body of a request, unpacked, of `limit` bytes at most.
-pub(crate) async fn read<B>(headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Fault>
+/// The limits of a request's body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes at most, packed and unpacked.
+    pub bytes: usize,
+    /// How long the whole of it may take to arrive.
+    pub time: Duration,
+}
+
+/// The body of a request, unpacked.
+pub(crate) async fn read<B>(headers: &HeaderMap, body: B, limits: BodyLimits) -> Result<Bytes, Fault>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await;
-    let slow = |_| Fault::Slow("the body did not arrive within 30 s: send it faster".to_owned());
+    let limit = limits.bytes;
+    // Said in the head, it need not be read to be known.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Fault::too_large(limit));
+    }
+    let collected = tokio::time::timeout(limits.time, Limited::new(body, limit).collect()).await;
+    let slow = |_| Fault::slow(limits.time);
     let collected = collected.map_err(slow)?.map_err(|error| match error.downcast::<LengthLimitError>() {
         Ok(_) => Fault::too_large(limit),
         Err(_) => Fault::content("the body broke off"),
     })?;
     let bytes = collected.to_bytes();
-    match headers.get(header::CONTENT_ENCODING).map(header::HeaderValue::as_bytes) {
+    match only(headers, &header::CONTENT_ENCODING)?.map(header::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(bytes),
         Some(b"gzip") => unpack(&bytes, limit),
         Some(_) => Err(Fault::media("a body may be packed with gzip, and with nothing else")),
     }
 }
 
+/// The value of a header that stands at most once: of two, one reader takes the first and another the last.
+pub(super) fn only<'h>(
+    headers: &'h HeaderMap,
+    name: &header::HeaderName,
+) -> Result<Option<&'h header::HeaderValue>, Fault> {
+    let mut values = headers.get_all(name).into_iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(Fault::media(&format!("the header {name} stands there twice: send it once"))),
+    }
+}
+
 fn unpack(packed: &[u8], limit: usize) -> Result<Bytes, Fault> {
     let mut whole = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let read = GzDecoder::new(packed).take(most).read_to_end(&mut whole);
+    let mut unpacker = GzDecoder::new(packed);
+    let read = unpacker.by_ref().take(most).read_to_end(&mut whole);
     read.map_err(|_| Fault::content("the body is not gzip, as its Content-Encoding says"))?;
     if whole.len() > limit {
         return Err(Fault::too_large(limit));
+    }
+    if !unpacker.into_inner().is_empty() {
+        return Err(Fault::content("something follows the end of the body's gzip"));
     }
     Ok(whole.into())
 }
@@ -87,5 +115,7 @@ mod tests {
         assert_eq!(unpack(&pack(&body).unwrap(), 1 << 20).unwrap(), body);
         assert_eq!(pack(b"{}"), None);
         assert!(unpack(b"{}", 100).is_err());
+        let after = [pack(&body).unwrap(), b"x".to_vec()].concat();
+        assert!(unpack(&after, 1 << 20).is_err(), "what stands behind the packed body was passed over");
     }
 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use super::Fault;
+use super::{Fault, body::only};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) enum Codec {
 impl Codec {
     /// The codec of a request; JSON where nothing is said.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Fault> {
-        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
+        let Some(value) = only(headers, &header::CONTENT_TYPE)? else { return Ok(Self::Json) };
         let text = value.to_str().unwrap_or_default();
         let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
         let charset = parameters.trim().to_ascii_lowercase();

@@ -1,5 +1,7 @@
 //! What can be wrong with a request before it is a call.
 
+use std::time::Duration;
+
 use http::Method as Verb;
 
 /// What is wrong. The sentence says what to do.
@@ -30,6 +32,10 @@ impl Fault {
 
     pub(crate) fn too_large(limit: usize) -> Self {
         Self::TooLarge(format!("a message is at most {} MiB: send less at a time", limit / (1024 * 1024)))
+    }
+
+    pub(crate) fn slow(time: Duration) -> Self {
+        Self::Slow(format!("the body did not arrive within {time:?}: send it faster"))
     }
 
     pub(crate) fn content(message: impl Into<String>) -> Self {

@@ -8,7 +8,7 @@ use prost_reflect::{
 };
 use serde_json::{Map, Value};
 
-use super::{Fault, route::Rule};
+use super::{Fault, once, route::Rule};
 
 /// What a binding takes from beside the body.
 pub(super) struct Parts<'a> {
@@ -22,6 +22,7 @@ pub(super) fn from_json(descriptor: &MessageDescriptor, json: &[u8]) -> Result<V
     if json.is_empty() {
         return Ok(Vec::new());
     }
+    once::check(Some(descriptor.clone()), json).map_err(unreadable)?;
     let mut reader = serde_json::Deserializer::from_slice(json);
     let read = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut reader, &strict());
     let message = read.and_then(|message| reader.end().map(|()| message)).map_err(unreadable)?;
@@ -87,7 +88,7 @@ impl Parts<'_> {
         if self.rule.body == "*" && self.variables.is_empty() && self.query.is_empty() {
             return from_json(descriptor, body);
         }
-        let mut whole = self.of_body(body)?;
+        let mut whole = self.of_body(descriptor, body)?;
         if self.rule.body == "*" && !self.query.is_empty() {
             return Err(Fault::content("this path takes its fields from the body: send no query"));
         }
@@ -109,7 +110,7 @@ impl Parts<'_> {
         read.map(|message| message.encode_to_vec()).map_err(unreadable)
     }
 
-    fn of_body(&self, body: &[u8]) -> Result<Map<String, Value>, Fault> {
+    fn of_body(&self, descriptor: &MessageDescriptor, body: &[u8]) -> Result<Map<String, Value>, Fault> {
         if self.rule.body.is_empty() {
             if body.iter().all(u8::is_ascii_whitespace) {
                 return Ok(Map::new());
@@ -119,11 +120,25 @@ impl Parts<'_> {
         if body.is_empty() {
             return Ok(Map::new());
         }
+        once::check(self.message_of_body(descriptor), body).map_err(unreadable)?;
         let value: Value = serde_json::from_slice(body).map_err(unreadable)?;
         match (self.rule.body.as_str(), value) {
             ("*", Value::Object(object)) => Ok(object),
             ("*", _) => Err(Fault::content("the body must be a JSON object")),
             (field, value) => Ok(Map::from_iter([(field.to_owned(), value)])),
+        }
+    }
+}
+
+impl Parts<'_> {
+    /// What the body is, where it is a message.
+    fn message_of_body(&self, descriptor: &MessageDescriptor) -> Option<MessageDescriptor> {
+        if self.rule.body == "*" {
+            return Some(descriptor.clone());
+        }
+        match field(descriptor, &self.rule.body)?.kind() {
+            Kind::Message(message) => Some(message),
+            _ => None,
         }
     }
 }

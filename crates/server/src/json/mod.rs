@@ -8,6 +8,7 @@ mod example;
 mod fault;
 mod frames;
 mod message;
+mod once;
 mod openapi;
 mod reply;
 mod route;
@@ -24,6 +25,7 @@ use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Status, body::Body};
 
+pub use body::BodyLimits;
 pub(crate) use body::read as read_body;
 pub(crate) use encoding::{Codec, accepts};
 pub use fault::Fault;
@@ -121,7 +123,7 @@ impl Transcoder {
         }
         let ours = |fault, there| Unresolved { fault, telling: Telling::Rest, there };
         match self.routes.find(verb, path) {
-            Found::Route { rpc, rule, variables } => match rest_codec(&rule, headers) {
+            Found::Route { rpc, rule, variables } => match rest_codec(&rule, verb, headers) {
                 Ok(codec) => {
                     let form = Form::Rest { rule, variables };
                     Ok(Call { rpc, form, codec, status_of: self.status_of })
@@ -148,15 +150,24 @@ pub struct Unresolved {
     pub there: Vec<String>,
 }
 
-/// Without a body it does not matter what type it would have.
-fn rest_codec(rule: &Rule, headers: &HeaderMap) -> Result<Codec, Fault> {
+fn rest_codec(rule: &Rule, verb: &Verb, headers: &HeaderMap) -> Result<Codec, Fault> {
     if rule.body.is_empty() {
-        return Ok(Codec::Json);
+        return no_body(verb, headers).map(|()| Codec::Json);
     }
     match Codec::of(headers)? {
         Codec::Json => Ok(Codec::Json),
         Codec::Proto => Err(Fault::media("a path of ours takes JSON: send application/json")),
     }
+}
+
+/// Where a path takes no body, one that is there all the same is not read. But a call that changes something is not made
+/// by what a browser's forms send, who knows whose: their types are refused, unless nothing comes under them.
+pub(crate) fn no_body(verb: &Verb, headers: &HeaderMap) -> Result<(), Fault> {
+    let is_empty = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    if is_empty || matches!(*verb, Verb::GET | Verb::HEAD) {
+        return Ok(());
+    }
+    Codec::of(headers).map(drop)
 }
 
 /// A request that becomes a gRPC call.
@@ -170,14 +181,14 @@ pub trait Translate: Send {
     /// In which form a failure is told.
     fn telling(&self) -> Telling;
 
-    /// Reads the body, of `limit` bytes at most, and makes the gRPC request; its answer goes through the reply.
+    /// Reads the body and makes the gRPC request; its answer goes through the reply.
     ///
     /// # Errors
     /// What is wrong with the request.
     fn translate<B>(
         self,
         request: Request<B>,
-        limit: usize,
+        limits: BodyLimits,
     ) -> impl Future<Output = Result<(Request<Body>, Self::Reply), Fault>> + Send
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -244,16 +255,20 @@ impl Translate for Call {
         }
     }
 
-    async fn translate<B>(self, request: Request<B>, limit: usize) -> Result<(Request<Body>, Reply), Fault>
+    async fn translate<B>(
+        self,
+        request: Request<B>,
+        limits: BodyLimits,
+    ) -> Result<(Request<Body>, Reply), Fault>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let content = body::read(&parts.headers, body, limit).await?;
+        let content = body::read(&parts.headers, body, limits).await?;
         let message = self.message(&parts, &content)?;
-        if message.len() > limit {
-            return Err(Fault::too_large(limit));
+        if message.len() > limits.bytes {
+            return Err(Fault::too_large(limits.bytes));
         }
         let shape = Shape::of(&parts, &self)?;
         let call = grpc_request(&self.rpc.path, &message, &parts.headers)?;

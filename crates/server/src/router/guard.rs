@@ -17,6 +17,7 @@ use tonic::{Status, body::Body};
 use super::{
     RouterParts,
     deadline::{self, Timer},
+    streams::OpenStream,
 };
 use crate::{
     error::{label, status},
@@ -134,6 +135,7 @@ pub(super) struct Guarded {
     body: Body,
     watch: Option<Watch>,
     log: Option<RequestLog>,
+    _stream: Option<OpenStream>,
 }
 
 impl Guarded {
@@ -141,20 +143,21 @@ impl Guarded {
         mut log: RequestLog,
         mut response: Response<axum::body::Body>,
         watch: Option<Watch>,
+        stream: Option<OpenStream>,
     ) -> Response<Self> {
         label(response.headers_mut(), &log.id);
         log.note_headers(response.headers());
         if !response.status().is_success() {
             log.outcome = response.status().as_u16().to_string();
         }
-        response.map(|body| Self { body: Body::new(body), watch, log: Some(log) })
+        response.map(|body| Self { body: Body::new(body), watch, log: Some(log), _stream: stream })
     }
 
     /// An answer that comes from no handler.
     pub(super) fn without_call(mut log: RequestLog, response: Response<Body>) -> Response<Self> {
         log.outcome = response.status().as_u16().to_string();
         log.note_headers(response.headers());
-        response.map(|body| Self { body, watch: None, log: Some(log) })
+        response.map(|body| Self { body, watch: None, log: Some(log), _stream: None })
     }
 
     /// Ends the body with the trailers of `status`.

@@ -108,7 +108,7 @@ fn listed(verbs: &[Verb]) -> String {
 }
 
 /// Answers a request that is refused, at a path that takes these verbs: in this JSON, or by trailers. What a browser sent
-/// for another site is told in HTTP alone.
+/// for another site is told in HTTP alone; and Connect's table of statuses is for calls, not for heads.
 pub(super) fn refuse(
     log: RequestLog,
     telling: Option<Telling>,
@@ -119,6 +119,7 @@ pub(super) fn refuse(
     let telling = match telling {
         _ if error.label() == Label::CrossSite => Telling::Rest,
         None => return Guarded::without_call(log, status.into_http()).map(Body::new),
+        Some(_) if matches!(error.label(), Label::UriTooLong | Label::HeadersTooLarge) => Telling::Rest,
         Some(telling) => telling,
     };
     let mut response = tell(&status, telling, http_status);

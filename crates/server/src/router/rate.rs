@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use airunner_app::authn::Caller;
 use airunner_core::{Error, Label, PrincipalId, Result};
 use airunner_host::config::Rate;
+use airunner_net::subscriber_of;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::Door;
@@ -53,7 +54,7 @@ impl Rates {
             #[cfg(feature = "test-callers")]
             Door::Test(_) => &None,
         };
-        let address = address.parse::<std::net::SocketAddr>().ok().map(|address| address.ip().to_canonical());
+        let address = address.parse::<std::net::SocketAddr>().ok().map(|address| subscriber_of(address.ip()));
         let address = address.filter(|address| !(self.spare_loopback && address.is_loopback()));
         if let (Some(limiter), Some(address)) = (per_address, address) {
             take(limiter, &address, "your address")?;
