@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     failure::{Failure, Result},
     near::{Named, or_near},
+    progress,
     report::{Format, Output, Report},
     runtime::{Signals, wait_with_signals},
     view::job::{EndedView, EventView, ExitView},
@@ -117,6 +118,7 @@ pub(super) async fn watch(
 ) -> Result<Outcome> {
     let options = FollowOptions { from, without_output: false };
     let mut events = Box::pin(follow_job(client, job_id, options));
+    let mut waiting = Some(progress::spinner(output, "waiting until it runs"));
     let mut sequence = match from {
         FollowFrom::After(sequence) => sequence,
         _ => 0,
@@ -126,6 +128,8 @@ pub(super) async fn watch(
             followed = events.next() => followed,
             failure = signals.next() => return Ok(Outcome::Detached { sequence, failure }),
         };
+        // It must be gone before anything is written.
+        drop(waiting.take());
         match followed.transpose()? {
             Some(Followed::Event(event)) => {
                 sequence = sequence.max(event.sequence);
