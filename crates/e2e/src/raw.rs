@@ -18,6 +18,9 @@ use tonic_types::StatusExt as _;
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
+/// How long an answer is waited for, so that a call that is lost fails its test by name.
+const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// One HTTP/2 connection.
 #[derive(Clone)]
 pub struct RawClient {
@@ -243,7 +246,9 @@ impl RawClient {
         let mut sender = self.sender.clone();
         let failed = |error: hyper::Error| said_by(&self.failure, &error);
         sender.ready().await.map_err(failed)?;
-        sender.send_request(request).await.map_err(failed)
+        let path = request.uri().path().to_owned();
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        answer.unwrap_or_else(|_| panic!("nobody answers {path}")).map_err(failed)
     }
 
     #[expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -299,8 +304,9 @@ impl AnswerStream {
     }
 
     /// The first message, or the end where there is none.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
     async fn first(mut self) -> Answer {
-        match self.next().await {
+        match tokio::time::timeout(PATIENCE, self.next()).await.expect("a message or an end") {
             Ok(message) => Answer::of(&Status::ok(""), vec![message]),
             Err(end) => end,
         }

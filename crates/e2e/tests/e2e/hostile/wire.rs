@@ -16,6 +16,8 @@ pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PUSH_PROMISE: u8 = 5;
 pub(super) const PING: u8 = 6;
+/// What a flood ends with.
+const LAST: &[u8] = b"the last";
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
@@ -137,17 +139,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<S> {
     }
 
     /// Sends these bytes again and again, up to so many times, while somebody else reads what comes. Returns the
-    /// GOAWAY, if one came, and whether the connection has ended.
+    /// GOAWAY, if one came, and whether the connection has ended: a server that has ended it may still read a while, so
+    /// that what it said last arrives, but it answers nothing.
     pub(super) async fn flood(self, times: u32, bytes: impl Fn(u32) -> Vec<u8>) -> (Option<Frame>, bool) {
         let (mut reader, mut writer) = tokio::io::split(self.0);
         let reading = tokio::spawn(async move {
-            let mut goaway = None;
+            let (mut goaway, mut is_answered) = (None, false);
             while let Some(frame) = read_frame(&mut reader).await {
+                is_answered |= frame.kind == PING && frame.payload == LAST;
                 if frame.kind == GOAWAY {
                     goaway = Some(frame);
                 }
             }
-            goaway
+            (goaway, !is_answered)
         });
         let mut batch = Vec::new();
         let mut open = true;
@@ -161,14 +165,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<S> {
                 }
             }
         }
-        let asked = frame(PING, NONE, 0, b"the last");
+        let asked = frame(PING, NONE, 0, LAST);
         open = open && timeout(PATIENCE, writer.write_all(&asked)).await.is_ok_and(|sent| sent.is_ok());
         let _ = timeout(PATIENCE, writer.shutdown()).await;
         if !open {
             // The stream looked for an alert when its write failed, and the reader may not be woken any more.
-            return (timeout(SILENCE, reading).await.ok().and_then(Result::unwrap), true);
+            let read = timeout(SILENCE, reading).await;
+            return (read.ok().and_then(|read| read.unwrap().0), true);
         }
-        (timeout(PATIENCE, reading).await.expect("the end of the connection").unwrap(), false)
+        timeout(PATIENCE, reading).await.expect("the end of the connection").unwrap()
     }
 }
 
