@@ -5,6 +5,9 @@ import json
 import ssl
 import time
 
+# Entries before growth is measured: what a stream needs it has made by then.
+WARM = 30
+
 
 def measure(home, address, memory, count, seconds):
     """Opens `count` streams, each on a connection of its own; what one takes in KB, and by how much all grow in
@@ -48,10 +51,11 @@ async def _measure(home, address, memory, count, seconds):
         writer.close()
 
     # What is made once, at the first entry, is no growth.
-    await act(0)
-    await asyncio.sleep(2)
+    for acts in range(WARM):
+        await act(acts)
+        await asyncio.sleep(1)
     opened, began = memory(), time.monotonic()
-    acts = 1
+    acts = WARM
     while time.monotonic() - began < seconds:
         await act(acts)
         acts += 1
