@@ -18,6 +18,8 @@ use tonic_types::StatusExt as _;
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
+/// Within which nearly every answer comes.
+const SOON: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long an answer is waited for, so that a call that is lost fails its test by name.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 
@@ -247,7 +249,16 @@ impl RawClient {
         let failed = |error: hyper::Error| said_by(&self.failure, &error);
         sender.ready().await.map_err(failed)?;
         let path = request.uri().path().to_owned();
-        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        let mut answer = std::pin::pin!(sender.send_request(request));
+        if let Ok(answer) = tokio::time::timeout(SOON, answer.as_mut()).await {
+            return answer.map_err(failed);
+        }
+        // Under load, a request has been seen to wait for ever on a connection that TLS had refused while it was
+        // written: what TLS said is kept all the same.
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.into());
+        }
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
         answer.unwrap_or_else(|_| panic!("nobody answers {path}")).map_err(failed)
     }
 

@@ -31,6 +31,18 @@ fn whoever_would_lose_authority_is_shown_with_its_certificates_and_jobs() {
 }
 
 #[test]
+fn without_a_terminal_what_can_be_taken_back_is_done_and_the_rest_needs_yes() {
+    let live = Live::new();
+    live.principal("ann", PrincipalType::User);
+    live.run(&["principal", "suspend", "ann"]).succeeded();
+    live.run(&["principal", "activate", "ann"]).succeeded();
+    for act in ["revoke", "delete"] {
+        live.run(&["principal", act, "ann"]).failed(2, "--yes");
+    }
+    assert_eq!(live.json(&["principal", "get", "ann"])["status"], "active");
+}
+
+#[test]
 fn the_certificates_that_would_be_revoked_are_named() {
     let live = Live::new();
     live.principal("ann", PrincipalType::User);

@@ -72,7 +72,11 @@ struct AskArgs {
 impl SuspendArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let id = self.name.get()?;
-        let act = Act { verb: "Suspend", consequence: "which count again when it is activated" };
+        let act = Act {
+            verb: "Suspend",
+            consequence: "which count again when it is activated",
+            is_for_good: false,
+        };
         self.ask.run(context, id, act, "is suspended", async |client| {
             let request =
                 SuspendPrincipalRequest { principal_id: id.to_string(), reason: self.reason.clone() };
@@ -84,7 +88,7 @@ impl SuspendArgs {
 impl RevokeArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let id = self.name.get()?;
-        let act = Act { verb: "Suspend", consequence: "revoked for good" };
+        let act = Act { verb: "Suspend", consequence: "revoked for good", is_for_good: true };
         let done = "is suspended, and all its certificates are revoked";
         self.ask.run(context, id, act, done, async |client| {
             let request =
@@ -97,7 +101,7 @@ impl RevokeArgs {
 impl DeleteArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let id = self.name.get()?;
-        let act = Act { verb: "Delete", consequence: "revoked for good" };
+        let act = Act { verb: "Delete", consequence: "revoked for good", is_for_good: true };
         let done = "is deleted, and all its certificates are revoked";
         self.ask.run(context, id, act, done, async |client| {
             let request = DeletePrincipalRequest { principal_id: id.to_string() };
@@ -130,6 +134,9 @@ struct Act {
     verb: &'static str,
     /// What becomes of its certificates.
     consequence: &'static str,
+    /// Whether it can't be taken back: then nobody does it unasked. Someone who has to be stopped is stopped at once, by
+    /// a script too.
+    is_for_good: bool,
 }
 
 impl AskArgs {
@@ -147,11 +154,13 @@ impl AskArgs {
             if self.dry_run {
                 return Hit::look(&client, id).await?.report(act, context);
             }
-            if !self.yes && prompt::is_possible() {
+            let can_ask = prompt::is_possible();
+            if !self.yes && can_ask {
                 let hit = Hit::look(&client, id).await?;
                 hit.lines(act, context).iter().for_each(|line| context.output.note(line));
             }
-            prompt::confirm(&format!("{} {id}?", act.verb), self.yes).await?;
+            let goes_on = self.yes || !(act.is_for_good || can_ask);
+            prompt::confirm(&format!("{} {id}?", act.verb), goes_on).await?;
             let _working = progress::spinner(context.output, format!("{} {id}", act.verb));
             done(work(&client).await?, is_done)
         }))
