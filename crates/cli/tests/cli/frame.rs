@@ -81,7 +81,6 @@ fn a_destructive_act_without_a_terminal_needs_yes() {
     for args in [
         &["principal", "delete", "admin"][..],
         &["principal", "revoke", "admin"],
-        &["principal", "suspend", "admin"],
         &["certificate", "revoke", "0198a2f4c0de7000a000000000000001"],
         &["certificate", "revoke", "--principal", "admin"],
         &["enrollment", "delete", "01a20482-6efb-72e6-b4d4-3bbc671b2704"],
