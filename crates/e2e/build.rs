@@ -1,10 +1,10 @@
 //! Generates, with the code generator of the Connect project, its own client of our principals: what the tests call the
 //! server with.
 
-use std::{error::Error, path::Path};
+use std::{env, error::Error, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let descriptors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/descriptor.binpb");
+    let descriptors = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto/descriptor.binpb");
     println!("cargo:rerun-if-changed={}", descriptors.display());
     connectrpc_build::Config::new()
         .descriptor_set(descriptors)

@@ -1,10 +1,11 @@
 //! Compiles `proto/` without protoc. The committed descriptor set is made from the same files by
 //! `make proto-generate`, and a test compares the two.
 
-use std::{error::Error, path::Path};
+use std::{env, error::Error, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked for when it runs: a build that was moved, or is shared by two checkouts, reads its own files.
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
     let mut compiler = protox::Compiler::new([&root])?;
     compiler.include_imports(true).include_source_info(true);
@@ -13,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // Built from bytes: custom options must survive, and prost's own types would drop them.
     let set = compiler.encode_file_descriptor_set();
-    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("descriptor.binpb"), set)?;
+    std::fs::write(Path::new(&env::var("OUT_DIR")?).join("descriptor.binpb"), set)?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::BoundedCodec")
         .bytes(".airunner.job.v1.Output.data")
