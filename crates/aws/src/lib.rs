@@ -1,0 +1,4 @@
+//! airunner on AWS: the stores over DynamoDB, output over S3, signing and key wrapping by KMS, and the parameters and
+//! secrets that servers start from. All of the AWS SDK is in here; no policy is.
+
+pub mod tables;
