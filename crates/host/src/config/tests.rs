@@ -77,7 +77,7 @@ fn keys_of_features_that_are_not_here_are_unknown() {
     for text in [
         "journal = \"x\"",
         "[server]\nproxy_protocol_from = []",
-        "[store]\nprefix = \"x\"",
+        "[store]\nregion = \"x\"",
         "[audit]\nwitness = \"x\"",
     ] {
         assert!(refusal(text).contains("unknown"), "{text}");

@@ -16,7 +16,7 @@ use airunner_host::{
     Home,
     bootstrap::Plan,
     config::Environment,
-    local::{self, LocalPlan, Means},
+    local::{self, CloudPlan, LocalPlan, Means},
 };
 use airunner_net::{
     ClientTls, TlsIdentity, TlsProfile, client_config,
@@ -78,10 +78,13 @@ impl Bed {
             metrics_addr: free,
             key_passphrase_file: None,
             same_user: true,
+            cloud: CloudPlan::default(),
             steps: Plan { force_new_ca, ..Plan::first_admin().unwrap() },
         };
         let means = Means {
             variable: &|_| None,
+            flags: Vec::new(),
+            watch: &|_| Ok(()),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
         };

@@ -1,0 +1,116 @@
+//! Step 5: what servers start from is put where they look for it, in parameters of SSM. A placeholder that Terraform
+//! made is replaced; a parameter that is missing is made only with `--create`.
+
+use airunner_app::App;
+use airunner_core::{Error, Label, Result, Secret};
+
+use super::{
+    Credentials, Outcome, UPLOAD, Work,
+    pair::{self, Found},
+};
+use crate::{
+    Cloud,
+    cloud_parts::{FoundParameter, UploadValue},
+    config::PemSource,
+};
+
+/// How often certificate and key are uploaded where another bootstrap writes its own in between.
+const UPLOADS: u32 = 3;
+
+/// The parameters that servers read.
+#[derive(Clone, Copy)]
+pub(super) struct Parameters<'a> {
+    cloud: &'a Cloud,
+    cert: &'a str,
+    key: &'a str,
+    ca: Option<&'a str>,
+}
+
+impl<'a> Work<'a> {
+    /// The parameters of SSM that the configuration has servers read, if it does.
+    pub(super) fn parameters(&self) -> Option<Parameters<'a>> {
+        let tls = self.ground.config.tls();
+        let (Some(PemSource::Parameter(cert)), Some(PemSource::Parameter(key))) = tls.identity().unzip() else {
+            return None;
+        };
+        let ca = match tls.ca() {
+            Some(PemSource::Parameter(ca)) => Some(ca.as_str()),
+            _ => None,
+        };
+        Some(Parameters { cloud: self.ground.cloud?, cert, key, ca })
+    }
+
+    /// The server's certificate and key, as they stand in the parameters.
+    pub(super) async fn read_parameters(&self) -> Result<Found> {
+        let Some(Parameters { cloud, cert, key, .. }) = self.parameters() else { return Ok(Found::Nothing) };
+        let mut found = cloud.find_parameters(&[cert, key]).await?.into_iter();
+        match (found.next(), found.next()) {
+            (Some(FoundParameter::Value(cert)), Some(FoundParameter::Value(key))) => {
+                Ok(pair::of_pem(cert.expose(), &key, self.ground.config.ca().oid_arc()))
+            }
+            (Some(FoundParameter::Value(_)), _) | (_, Some(FoundParameter::Value(_))) => Ok(Found::Parts),
+            _ => Ok(Found::Nothing),
+        }
+    }
+
+    pub(super) async fn upload(&mut self, app: &App, server: &Credentials) -> Result<()> {
+        let Some(parameters) = self.parameters() else {
+            return self.report(UPLOAD, Outcome::NotNeeded, "this environment is in files");
+        };
+        let roots = app.issuers().current().bundle().roots_pem.clone();
+        let mut told = Vec::new();
+        let mut all_found = true;
+        let mut note = |name: &str, outcome: Outcome| {
+            all_found &= outcome == Outcome::Found;
+            told.push(format!("{name} {outcome}"));
+        };
+        if let Some(ca) = parameters.ca {
+            let value = UploadValue::Plain(Secret::new(roots.into_bytes()));
+            note(ca, self.put(parameters.cloud, ca, &value).await?);
+        }
+        let mut tries = 1;
+        loop {
+            // The key first: a server that looks in between finds a pair that does not match, and keeps what it has.
+            let key = UploadValue::Secure(server.key.to_pem(None)?);
+            let cert = UploadValue::Plain(Secret::new(pair::chain_pem(&server.chain).into_bytes()));
+            let key = self.put(parameters.cloud, parameters.key, &key).await?;
+            let cert = self.put(parameters.cloud, parameters.cert, &cert).await?;
+            if matches!(self.read_parameters().await?, Found::Pair(_)) || tries == UPLOADS {
+                note(parameters.cert, cert);
+                note(parameters.key, key);
+                break;
+            }
+            tries += 1;
+        }
+        let outcome = if all_found { Outcome::Found } else { Outcome::Uploaded };
+        self.report(UPLOAD, outcome, told.join(", "))
+    }
+
+    async fn put(&self, cloud: &Cloud, name: &str, value: &UploadValue) -> Result<Outcome> {
+        let (UploadValue::Plain(wanted) | UploadValue::Secure(wanted)) = value;
+        match cloud.find_parameters(&[name]).await?.into_iter().next() {
+            Some(FoundParameter::Value(found)) if found.matches(wanted.expose()) => Ok(Outcome::Found),
+            Some(FoundParameter::Value(_) | FoundParameter::Placeholder) => {
+                cloud.put_parameter(name, value, false).await?;
+                Ok(Outcome::Replaced)
+            }
+            _ if !self.plan.create => Err(cloud.missing_parameter(name)),
+            _ => {
+                cloud.put_parameter(name, value, true).await?;
+                Ok(Outcome::Made)
+            }
+        }
+    }
+
+    /// The server's pair as servers will read it.
+    pub(super) async fn uploaded(&self) -> Result<Credentials> {
+        match self.read_parameters().await? {
+            Found::Pair(pair) => Ok(pair),
+            Found::Nothing | Found::Parts => Err(Error::new(
+                Label::File,
+                "the server's certificate and key in SSM don't belong together: another bootstrap writes them at the \
+                 same time; run this one again",
+            )),
+        }
+    }
+}
