@@ -1,10 +1,12 @@
 //! What the failures of AWS come to: each its own label and a sentence that names the resource and what mends it.
 
-use airunner_core::{Error, JobId, Label, OutputChunk, OutputStore, OutputStream, Sequence, Signer, Timestamp};
+use airunner_core::{
+    Error, JobId, KeyWrap, Label, OutputChunk, OutputStore, OutputStream, Secret, Sequence, Signer, Timestamp,
+};
 use airunner_testkit::random::SeededRandom;
 
 use crate::{
-    KmsSigner, S3Output,
+    KmsKeyWrap, KmsSigner, S3Output,
     kms::{KmsUse, require_key},
     parameters::read_parameters,
     replayed::{Answer, Replayed, json, refusal, s3_refusal},
@@ -105,6 +107,35 @@ async fn a_key_that_signs_wrongly_is_found_when_it_is_opened() {
     let signed = format!(r#"{{"Signature":"{}"}}"#, base64(&signature));
     let (error, _) = told([json(described), json(&public), json(&signed)]).await;
     says(&error, Label::AwsKey, &[ALIAS, "does not verify"]);
+}
+
+#[tokio::test]
+async fn what_another_key_wrapped_is_a_wrong_master_key() {
+    let key = r#"{"KeyMetadata":{"KeyId":"k","Arn":"arn:aws:kms:x:1:key/k","KeyState":"Enabled",
+        "KeyUsage":"ENCRYPT_DECRYPT","KeySpec":"SYMMETRIC_DEFAULT"}}"#;
+    for code in ["IncorrectKeyException", "InvalidCiphertextException"] {
+        let replayed = Replayed::new([json(key), refusal(code)]);
+        let wrap = KmsKeyWrap::open(&replayed.aws, "alias/airunner-prod-seal").await.unwrap();
+        let error = wrap.unwrap(b"wrapped by another", b"here").await.unwrap_err();
+        says(&error, Label::WrongMasterKey, &["alias/airunner-prod-seal", "kms_key"]);
+    }
+    let replayed = Replayed::new([json(key), refusal("AccessDeniedException")]);
+    let wrap = KmsKeyWrap::open(&replayed.aws, "alias/airunner-prod-seal").await.unwrap();
+    let error = wrap.wrap(&Secret::new(vec![1]), b"here").await.unwrap_err();
+    says(&error, Label::AwsDenied, &["kms:Encrypt", "alias/airunner-prod-seal"]);
+}
+
+#[tokio::test]
+async fn throttled_parameters_are_told_and_tried_again() {
+    let names = ["/airunner/prod/server-cert", "/airunner/prod/server-key"];
+    let replayed = Replayed::new([refusal("ThrottlingException")]);
+    let error = read_parameters(&replayed.aws, &names).await.unwrap_err();
+    says(&error, Label::AwsThrottled, &["ssm:GetParameters", names[0], names[1]]);
+    assert_eq!(replayed.asked(), 4);
+    // An answer with one of the two is no answer about the other.
+    let half = json(r#"{"Parameters":[{"Name":"/airunner/prod/server-cert","Value":"x","Version":3}]}"#);
+    let error = read_parameters(&Replayed::new([half]).aws, &names).await.unwrap_err();
+    says(&error, Label::AwsMissing, &[names[1]]);
 }
 
 #[tokio::test]

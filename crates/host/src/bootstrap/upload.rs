@@ -1,6 +1,8 @@
 //! Step 5: what servers start from is put where they look for it, in parameters of SSM. A placeholder that Terraform
 //! made is replaced; a parameter that is missing is made only with `--create`.
 
+use std::time::Duration;
+
 use airunner_app::App;
 use airunner_core::{Error, Label, Result, Secret};
 
@@ -14,8 +16,10 @@ use crate::{
     config::PemSource,
 };
 
-/// How often certificate and key are uploaded where another bootstrap writes its own in between.
-const UPLOADS: u32 = 3;
+/// How often certificate and key are looked at where another bootstrap writes its own in between.
+const LOOKS: u32 = 8;
+/// How long it is waited between two looks, at most; each waits for a time of its own.
+const PAUSE_MS: u64 = 1_000;
 
 /// The parameters that servers read.
 #[derive(Clone, Copy)]
@@ -68,22 +72,45 @@ impl<'a> Work<'a> {
             let value = UploadValue::Plain(Secret::new(roots.into_bytes()));
             note(ca, self.put(parameters.cloud, ca, &value).await?);
         }
-        let mut tries = 1;
-        loop {
-            // The key first: a server that looks in between finds a pair that does not match, and keeps what it has.
-            let key = UploadValue::Secure(server.key.to_pem(None)?);
-            let cert = UploadValue::Plain(Secret::new(pair::chain_pem(&server.chain).into_bytes()));
-            let key = self.put(parameters.cloud, parameters.key, &key).await?;
-            let cert = self.put(parameters.cloud, parameters.cert, &cert).await?;
-            if matches!(self.read_parameters().await?, Found::Pair(_)) || tries == UPLOADS {
-                note(parameters.cert, cert);
-                note(parameters.key, key);
-                break;
-            }
-            tries += 1;
-        }
+        let (cert, key) = self.put_pair(parameters, server).await?;
+        note(parameters.cert, cert);
+        note(parameters.key, key);
         let outcome = if all_found { Outcome::Found } else { Outcome::Uploaded };
         self.report(UPLOAD, outcome, told.join(", "))
+    }
+
+    /// Puts certificate and key. Two that do so at once may leave one's key and the other's certificate: then one of them
+    /// does it again.
+    async fn put_pair(
+        &self,
+        parameters: Parameters<'_>,
+        server: &Credentials,
+    ) -> Result<(Outcome, Outcome)> {
+        let cloud = parameters.cloud;
+        let key = UploadValue::Secure(server.key.to_pem(None)?);
+        let cert = UploadValue::Plain(Secret::new(pair::chain_pem(&server.chain).into_bytes()));
+        let mut looks = 1;
+        loop {
+            // A server that looks in between finds a pair that does not match, and keeps what it has.
+            let put_key = self.put(cloud, parameters.key, &key).await?;
+            let put_cert = self.put(cloud, parameters.cert, &cert).await?;
+            while matches!(self.read_parameters().await?, Found::Parts) && looks < LOOKS {
+                looks += 1;
+                self.pause().await;
+                // Whoever waits longer finds it mended.
+                if matches!(self.read_parameters().await?, Found::Parts) {
+                    break;
+                }
+            }
+            if looks == LOOKS || !matches!(self.read_parameters().await?, Found::Parts) {
+                return Ok((put_cert, put_key));
+            }
+        }
+    }
+
+    async fn pause(&self) {
+        let millis = u64::from_be_bytes(self.ground.random.array()) % PAUSE_MS;
+        self.ground.clock.sleep(Duration::from_millis(millis)).await;
     }
 
     async fn put(&self, cloud: &Cloud, name: &str, value: &UploadValue) -> Result<Outcome> {
@@ -104,6 +131,12 @@ impl<'a> Work<'a> {
 
     /// The server's pair as servers will read it.
     pub(super) async fn uploaded(&self) -> Result<Credentials> {
+        for _ in 1..LOOKS {
+            if let Found::Pair(pair) = self.read_parameters().await? {
+                return Ok(pair);
+            }
+            self.pause().await;
+        }
         match self.read_parameters().await? {
             Found::Pair(pair) => Ok(pair),
             Found::Nothing | Found::Parts => Err(Error::new(

@@ -67,7 +67,7 @@ fn a_typo_is_named_with_its_line_and_what_was_meant() {
         refusal("[worker]\nembeded = true\n")
             .contains("line 2: unknown key worker.embeded, did you mean worker.embedded?")
     );
-    assert!(refusal("[aws]\nregion = \"eu\"\n").contains("line 1: unknown section [aws]"));
+    assert!(refusal("[cloud]\nregion = \"eu\"\n").contains("line 1: unknown section [cloud]"));
     assert!(refusal("server = 3\n").contains("server is a section: write [server]"));
     assert!(refusal("environment = \"local\"\nx =\n").contains("line 2"));
 }
