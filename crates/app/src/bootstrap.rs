@@ -225,8 +225,24 @@ impl App {
 
     async fn ensure_principal(&self, wanted: Principal) -> Result<(Step, Principal)> {
         let context = &self.context;
+        let id = wanted.id.clone();
+        if let Some(found) = self.found_principal(&wanted).await? {
+            return Ok((Step::Found, found));
+        }
+        let audit = system_entry(context.now(), &wanted.created_by, "principal.create", &id);
+        match context.stores.principals.create_principal(wanted.clone(), audit).await {
+            // Another bootstrap was faster.
+            Err(error) if error.label() == Label::AlreadyExists => {
+                Ok((Step::Found, self.found_principal(&wanted).await?.ok_or(error)?))
+            }
+            made => Ok((Step::Made, made?)),
+        }
+    }
+
+    async fn found_principal(&self, wanted: &Principal) -> Result<Option<Principal>> {
         let id = &wanted.id;
-        if let Some(found) = context.stores.principals.get_principal(id).await? {
+        let found = self.context.stores.principals.get_principal(id).await?;
+        if let Some(found) = &found {
             if found.status != PrincipalStatus::Active || found.principal_type != wanted.principal_type {
                 return Err(Error::new(
                     Label::PrincipalNotActive,
@@ -236,10 +252,8 @@ impl App {
                     ),
                 ));
             }
-            return Ok((Step::Found, found));
         }
-        let audit = system_entry(context.now(), &wanted.created_by, "principal.create", id);
-        Ok((Step::Made, context.stores.principals.create_principal(wanted, audit).await?))
+        Ok(found)
     }
 
     /// Issues a certificate for a principal's key that was made here; where its slots are full, `free_slots` revokes

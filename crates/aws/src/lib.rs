@@ -3,6 +3,7 @@
 
 mod client;
 mod clock_watch;
+mod dynamo;
 mod error;
 #[cfg(test)]
 mod failure_tests;
@@ -16,6 +17,7 @@ pub mod secrets;
 pub mod tables;
 
 pub use client::{Aws, AwsOptions};
+pub use dynamo::{DynamoStore, check_tables, create_tables};
 pub use error::Deed;
 pub use key_wrap::KmsKeyWrap;
 pub use kms::KmsSigner;

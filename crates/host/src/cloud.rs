@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use airunner_app::issuer::OutsideKeys;
 use airunner_aws::{
-    Aws, AwsOptions, KmsKeyWrap, KmsSigner, S3Output,
+    Aws, AwsOptions, DynamoStore, KmsKeyWrap, KmsSigner, S3Output, check_tables, create_tables,
     kms::{self, KmsUse},
     output, parameters,
     parameters::ParameterKind,
     secrets::{self, FoundSecret, SecretStage},
+    tables::TableNames,
 };
 use airunner_core::{
-    Error, KeyAlgorithm, KeyHolder, KeyWrap, Label, Result, Secret, SecureRandom, Signer, Stores,
+    Error, KeyAlgorithm, KeyHolder, KeyWrap, Label, OutputStore, Result, Secret, SecureRandom, Signer, Stores,
 };
 use async_trait::async_trait;
 
@@ -94,15 +95,17 @@ impl Cloud {
     }
 
     /// Output in the bucket that `config` names, or in the one that is there by default.
-    pub(crate) async fn output(&self, config: &Config) -> Result<S3Output> {
+    pub(crate) async fn output(&self, config: &Config) -> Result<Arc<dyn OutputStore>> {
         let bucket = self.bucket(config).await?;
-        S3Output::open(&self.aws, &bucket, config.jobs().output_limit()).await
+        Ok(Arc::new(S3Output::open(&self.aws, &bucket, config.jobs().output_limit()).await?))
     }
 
     /// The tables that `config` names, with the output beside them.
-    pub(crate) async fn stores(&self, config: &Config, _random: Arc<dyn SecureRandom>) -> Result<Stores> {
-        let _output = self.output(config).await?;
-        Err(Error::new(Label::Config, "PENDING"))
+    pub(crate) async fn stores(&self, config: &Config, random: Arc<dyn SecureRandom>) -> Result<Stores> {
+        let tables = tables(config);
+        check_tables(self.aws.dynamodb(), &tables).await?;
+        let output = self.output(config).await?;
+        Ok(DynamoStore::open(self.aws.dynamodb().clone(), tables, random, output).stores())
     }
 
     /// Finds the key called `name`, or makes it. Returns whether it was missing.
@@ -137,8 +140,16 @@ impl Cloud {
     }
 
     /// Finds the tables that `config` names, or makes those that are missing. Returns whether some were.
-    pub(crate) async fn ensure_tables(&self, _config: &Config, _missing: Missing) -> Result<bool> {
-        Err(Error::new(Label::Config, "PENDING"))
+    pub(crate) async fn ensure_tables(&self, config: &Config, missing: Missing) -> Result<bool> {
+        let (client, tables) = (self.aws.dynamodb(), tables(config));
+        match missing {
+            Missing::Refuse => check_tables(client, &tables).await.map(|()| false),
+            Missing::Make => Ok(!create_tables(client, &tables).await?.is_empty()),
+            Missing::Foresee => match check_tables(client, &tables).await {
+                Err(error) if error.label() == Label::StoreUnavailable => Ok(true),
+                checked => checked.map(|()| false),
+            },
+        }
     }
 
     /// Finds the bucket that `config` names, or makes it. Returns its name and whether it was missing.
@@ -218,6 +229,10 @@ impl Cloud {
         let account = self.aws.account().await?;
         Ok(format!("{}-{}-output-{account}", config.store().prefix(), config.environment()))
     }
+}
+
+fn tables(config: &Config) -> TableNames {
+    TableNames::new(config.store().prefix(), config.environment().as_str())
 }
 
 /// The keys of issuers that KMS holds, by their ARNs.

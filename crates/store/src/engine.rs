@@ -15,6 +15,9 @@ pub trait Engine: Send + Sync + 'static {
     /// itself, is run in as many transactions as that takes.
     const BATCH: usize;
 
+    /// Whether an edit of a row by hand appends to the change feed by itself.
+    const TELLS_OF_EDITS: bool;
+
     /// Runs an intent alone, and returns once what it wrote is durable. An intent that met another's writes may be run
     /// again from its start, with what it decided the first time forgotten.
     fn write<T: Send + 'static>(
@@ -34,7 +37,7 @@ pub trait Engine: Send + Sync + 'static {
 }
 
 /// The ports of a store: those on rows over `engine`, and `output`.
-pub fn stores<E: Engine>(engine: Arc<E>, output: impl OutputStore + 'static) -> Stores {
+pub fn stores<E: Engine>(engine: Arc<E>, output: Arc<dyn OutputStore>) -> Stores {
     let measures = Arc::<StoreMeasures>::default();
     let ports = Arc::new(Ports { engine, measures: measures.clone(), handed_out: AtomicU64::new(0) });
     Stores {

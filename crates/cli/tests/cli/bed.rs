@@ -95,6 +95,12 @@ impl Run {
         assert_eq!(self.stdout, "");
         self
     }
+
+    /// Said this too.
+    pub(crate) fn says(self, what: &str) -> Self {
+        assert!(self.stderr.contains(what), "{:?} does not say {what:?}", self.stderr);
+        self
+    }
 }
 
 fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {

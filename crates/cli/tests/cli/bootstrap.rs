@@ -201,7 +201,7 @@ fn what_is_in_aws_needs_a_region_and_what_is_not_is_not_asked_about_it() {
     let bed = Bed::bootstrapped();
     for environment in ["dev", "prod"] {
         let run = bed.run(&["bootstrap", &format!("--environment={environment}")]);
-        run.failed(2, "no AWS region is set: set [aws] region, AIRUNNER_AWS_REGION or --aws-region");
+        run.failed(1, "no AWS region is set: set [aws] region, AIRUNNER_AWS_REGION or --aws-region");
         assert!(!bed.folder.path().join(format!("data/airunner/{environment}/server.toml")).exists());
     }
     for flag in ["--create", "--create-key", "--root-online", "--signer=kms", "--aws-region=eu-central-1"] {

@@ -1,14 +1,14 @@
-//! An environment in AWS, against an emulator: keys in KMS, parameters in SSM, output in S3.
-//!
-//! Credentials come to the SDK by environment variables, and the environment of a process is never written: so each test
-//! runs once more in a process of its own that has them.
+//! An environment in AWS, against an emulator: keys in KMS, parameters in SSM, output in S3. Its rows are in a file here;
+//! in DynamoDB they are in the tests of the command line.
 
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::{Command, ExitStatus},
-    sync::Arc,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use airunner_aws::{
@@ -24,55 +24,26 @@ use airunner_host::{
     open_stores,
 };
 use airunner_net::system::SystemClock;
-use airunner_testkit::emulator::{Emulator, REGION};
+use airunner_testkit::emulator::{Place, REGION};
 
 use crate::bed::{self, outcome, random};
 
-const ENDPOINT: &str = "AIRUNNER_TEST_ENDPOINT";
-const FOLDER: &str = "AIRUNNER_TEST_FOLDER";
 const STOP_AFTER: &str = "AIRUNNER_TEST_STOP_AFTER";
 const CERT: &str = "/airunner/prod/server-cert";
 const KEY: &str = "/airunner/prod/server-key";
 const CA: &str = "/airunner/prod/ca-cert";
 
-/// Runs `scenario` in a process that has credentials, with an emulator and a folder of its own.
+/// Runs `scenario` where there are credentials, with an emulator and a folder of its own.
 fn in_aws<F: Future<Output = ()>>(test: &str, scenario: impl FnOnce(World) -> F) {
-    if let Some(world) = World::of_child() {
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(scenario(world));
-        return;
-    }
-    let emulator = Emulator::start();
-    let folder = tempfile::tempdir().unwrap();
-    let child = World { endpoint: emulator.endpoint().to_owned(), folder: folder.path().to_owned() };
-    assert!(child.run(test, None).success(), "it failed in its own process");
+    Place::with_credentials(test, |place| scenario(World(place)));
 }
 
 #[derive(Clone)]
-struct World {
-    endpoint: String,
-    folder: PathBuf,
-}
+struct World(Place);
 
 impl World {
-    fn of_child() -> Option<Self> {
-        let folder = std::env::var_os(FOLDER)?.into();
-        Some(Self { endpoint: std::env::var(ENDPOINT).ok()?, folder })
-    }
-
-    fn run(&self, test: &str, stop_after: Option<usize>) -> ExitStatus {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture"]);
-        command.env(ENDPOINT, &self.endpoint).env(FOLDER, &self.folder);
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-        command.env("AWS_EC2_METADATA_DISABLED", "true").env_remove("AWS_PROFILE").env_remove(STOP_AFTER);
-        if let Some(steps) = stop_after {
-            command.env(STOP_AFTER, steps.to_string());
-        }
-        command.status().unwrap()
-    }
-
     fn home(&self) -> Home {
-        Home::at(self.folder.join("home"))
+        Home::at(self.0.folder.join("home"))
     }
 
     /// The configuration of an environment whose rows are in a file, so that everything else is in AWS.
@@ -85,8 +56,8 @@ impl World {
              [tls]\ncert = \"ssm:{CERT}\"\nkey = \"ssm:{KEY}\"\nca = \"ssm:{CA}\"\n\
              [store]\nbackend = \"sqlite\"\npath = \"{}\"\nbucket = \"airunner-prod-output\"\n\
              [master_key]\nkms_key = \"alias/airunner-prod-seal\"\n{more}\n",
-            self.endpoint,
-            self.folder.join("airunner.db").display(),
+            self.0.endpoint,
+            self.0.folder.join("airunner.db").display(),
         );
         fs::write(home.server_toml(), text).unwrap();
     }
@@ -179,7 +150,7 @@ fn what_is_missing_is_refused_and_made_with_create_and_found_again() {
         assert_eq!(world.issuers().await.len(), 2);
 
         // Another machine finds the server's certificate where servers look for it, and makes an admin's.
-        let other = Home::at(world.folder.join("other"));
+        let other = Home::at(world.0.folder.join("other"));
         world.configure(&other, KMS_ROOT);
         let there = bootstrap(&other, &plan(false)).await.unwrap();
         assert_eq!(outcome(&there, "server certificate"), Outcome::Found);
@@ -194,9 +165,9 @@ fn what_is_killed_after_any_step_is_finished_by_the_next_run() {
     in_aws(TEST, async |world| {
         let home = world.home();
         if let Ok(steps) = std::env::var(STOP_AFTER) {
-            let left = std::sync::atomic::AtomicUsize::new(steps.parse().unwrap());
+            let left = AtomicUsize::new(steps.parse().unwrap());
             let watch = |_: &StepReport| {
-                if left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) == 1 {
+                if left.fetch_sub(1, SeqCst) == 1 {
                     std::process::abort();
                 }
                 Ok(())
@@ -207,7 +178,9 @@ fn what_is_killed_after_any_step_is_finished_by_the_next_run() {
         world.configure(&home, KMS_ROOT);
         let steps = 10;
         for stop_after in 1..=steps {
-            assert!(!world.run(TEST, Some(stop_after)).success(), "it was to be killed after {stop_after}");
+            let mut killed = world.0.command(TEST);
+            let status = killed.env(STOP_AFTER, stop_after.to_string()).output().unwrap().status;
+            assert!(!status.success(), "it was to be killed after {stop_after}");
         }
         let finished = bootstrap(&home, &plan(true)).await.unwrap();
         assert_eq!(finished.steps.len(), steps, "{:?}", finished.steps);
@@ -220,10 +193,11 @@ fn what_is_killed_after_any_step_is_finished_by_the_next_run() {
 fn two_at_once_on_two_machines_make_one_ca() {
     in_aws("cloud::two_at_once_on_two_machines_make_one_ca", async |world| {
         for (round, root) in [KMS_ROOT, SECRET_ROOT].into_iter().enumerate() {
-            let world = World { folder: world.folder.join(round.to_string()), ..world.clone() };
-            fs::create_dir(&world.folder).unwrap();
+            let folder = world.0.folder.join(round.to_string());
+            let world = World(Place { folder, ..world.0.clone() });
+            fs::create_dir(&world.0.folder).unwrap();
             let runs = (0..3).map(|n| {
-                let home = if n == 0 { world.home() } else { Home::at(world.folder.join(format!("other-{n}"))) };
+                let home = if n == 0 { world.home() } else { Home::at(world.0.folder.join(format!("other-{n}"))) };
                 world.configure(&home, root);
                 std::thread::spawn(move || {
                     let runtime =
@@ -251,7 +225,7 @@ fn placeholders_are_replaced_and_servers_refuse_them_by_name() {
         world.configure(&home, SECRET_ROOT);
         bootstrap(&home, &plan(true)).await.unwrap();
         // As Terraform makes them.
-        let options = AwsOptions { region: Some(REGION.to_owned()), endpoint: Some(world.endpoint.clone()) };
+        let options = AwsOptions { region: Some(REGION.to_owned()), endpoint: Some(world.0.endpoint.clone()) };
         let aws = Aws::connect(&options).await.unwrap();
         let placeholder = Secret::new(PLACEHOLDER.as_bytes().to_vec());
         for (name, kind) in
@@ -314,7 +288,7 @@ fn kms_signs_the_successor_and_where_asked_every_leaf() {
         assert!(all_found(&bootstrap(&home, &plan(false)).await.unwrap()));
         local::rotate_server(&home, &means(&watch)).await.unwrap();
         let pem = world.parameters().await;
-        let folder = world.folder.clone();
+        let folder = world.0.folder.clone();
         for (name, content) in [("ca.pem", &pem[0]), ("cert.pem", &pem[1])] {
             fs::write(folder.join(name), content).unwrap();
         }

@@ -6,20 +6,20 @@ use airunner_core::{Intent, JobId, OutputChunk, OutputRead, OutputStore, Result,
 use async_trait::async_trait;
 
 /// An output store whose intents are measured.
-pub struct Measured<O> {
-    inner: O,
+pub struct Measured {
+    inner: Arc<dyn OutputStore>,
     measures: Arc<StoreMeasures>,
 }
 
-impl<O> Measured<O> {
+impl Measured {
     /// Measures what `inner` does, into `measures`.
-    pub fn new(inner: O, measures: Arc<StoreMeasures>) -> Self {
+    pub fn new(inner: Arc<dyn OutputStore>, measures: Arc<StoreMeasures>) -> Self {
         Self { inner, measures }
     }
 }
 
 #[async_trait]
-impl<O: OutputStore> OutputStore for Measured<O> {
+impl OutputStore for Measured {
     async fn append_output(&self, job_id: &JobId, chunks: &[OutputChunk]) -> Result<()> {
         self.measures.observe(Intent::AppendOutput, self.inner.append_output(job_id, chunks)).await
     }
