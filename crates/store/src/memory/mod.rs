@@ -34,7 +34,12 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store that keeps at most `output_limit` bytes of output a job.
     pub fn new(output_limit: u64) -> Self {
-        Self { stores: engine::stores(Arc::new(MemoryEngine::default()), Arc::new(MemoryOutput::new(output_limit))) }
+        Self {
+            stores: engine::stores(
+                Arc::new(MemoryEngine::default()),
+                Arc::new(MemoryOutput::new(output_limit)),
+            ),
+        }
     }
 
     /// Its ports.
