@@ -36,9 +36,12 @@ pub trait Engine: Send + Sync + 'static {
     fn changed(&self, known: ChangeNumber) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// The ports of a store: those on rows over `engine`, and `output`.
-pub fn stores<E: Engine>(engine: Arc<E>, output: Arc<dyn OutputStore>) -> Stores {
-    let measures = Arc::<StoreMeasures>::default();
+/// The ports of a store: those on rows over `engine`, and `output`, with what they do counted in `measures`.
+pub fn stores<E: Engine>(
+    engine: Arc<E>,
+    output: Arc<dyn OutputStore>,
+    measures: Arc<StoreMeasures>,
+) -> Stores {
     let ports = Arc::new(Ports { engine, measures: measures.clone(), handed_out: AtomicU64::new(0) });
     Stores {
         principals: ports.clone(),

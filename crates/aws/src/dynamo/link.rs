@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use airunner_core::{ChangeNumber, SecureRandom, Timestamp};
+use airunner_core::{ChangeNumber, SecureRandom, StoreMeasures, Timestamp};
 use aws_sdk_dynamodb::Client;
 use tokio::{runtime::Handle, sync::watch};
 
@@ -25,14 +25,19 @@ pub(super) struct Link {
 
 impl Link {
     /// Must be called on a runtime.
-    pub(super) fn new(client: Client, names: TableNames, random: Arc<dyn SecureRandom>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        names: TableNames,
+        random: Arc<dyn SecureRandom>,
+        measures: Arc<StoreMeasures>,
+    ) -> Self {
         // Servers that start with different counts seldom draw the same number.
         let arrivals = AtomicU32::new(u32::from_be_bytes(random.array()));
         Self {
             client,
             names,
             random,
-            circuits: Circuits::default(),
+            circuits: Circuits::new(measures),
             heard: watch::Sender::new(0),
             runtime: Handle::current(),
             arrivals,

@@ -45,7 +45,6 @@ const POLL: Duration = Duration::from_millis(250);
 /// A store in DynamoDB tables. Any number of servers may have the same tables open.
 pub struct DynamoStore {
     stores: Stores,
-    link: Arc<Link>,
 }
 
 impl DynamoStore {
@@ -57,19 +56,14 @@ impl DynamoStore {
         random: Arc<dyn SecureRandom>,
         output: Arc<dyn OutputStore>,
     ) -> Self {
-        let link = Arc::new(Link::new(client, names, random));
-        let stores = stores(Arc::new(DynamoEngine { link: link.clone() }), output);
-        Self { stores, link }
+        let measures = Arc::default();
+        let link = Arc::new(Link::new(client, names, random, Arc::clone(&measures)));
+        Self { stores: stores(Arc::new(DynamoEngine { link }), output, measures) }
     }
 
     /// Its ports.
     pub fn stores(&self) -> Stores {
         self.stores.clone()
-    }
-
-    /// The tables that do not answer at present: what needs them is refused at once (`store-unavailable`).
-    pub fn unanswering(&self) -> Vec<&'static str> {
-        self.link.circuits.open()
     }
 }
 

@@ -195,10 +195,10 @@ async fn a_table_that_does_not_answer_is_refused_at_once_until_it_answers_again(
     ill.create("w1").await.unwrap();
     let get = async || ill.stores().principals.get_principal(&records::id("w1")).await;
     ill.spoiler.spoil("GetItem", u32::MAX, Instead::Broken);
-    while ill.store.unanswering().is_empty() {
+    while ill.stores().measures.unanswering().is_empty() {
         assert_eq!(get().await.unwrap_err().label(), Label::StoreUnavailable);
     }
-    assert_eq!(ill.store.unanswering(), ["principals"]);
+    assert_eq!(ill.stores().measures.unanswering(), ["principals"]);
     ill.spoiler.asked.store(0, Ordering::SeqCst);
     let refused = get().await.unwrap_err();
     assert_eq!(refused.label(), Label::StoreUnavailable);
@@ -211,5 +211,5 @@ async fn a_table_that_does_not_answer_is_refused_at_once_until_it_answers_again(
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), recovered).await.expect("it answers again");
-    assert!(ill.store.unanswering().is_empty());
+    assert!(ill.stores().measures.unanswering().is_empty());
 }

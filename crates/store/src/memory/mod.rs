@@ -38,6 +38,7 @@ impl MemoryStore {
             stores: engine::stores(
                 Arc::new(MemoryEngine::default()),
                 Arc::new(MemoryOutput::new(output_limit)),
+                Arc::default(),
             ),
         }
     }
