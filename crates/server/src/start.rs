@@ -241,6 +241,7 @@ fn options(config: &Config) -> Result<ServeOptions> {
     let limits = config.limits();
     Ok(ServeOptions {
         api_addr: server.api_addr(),
+        proxies: server.proxies().to_vec(),
         grpc_addr: server.grpc_addr(),
         public_addr: Some(server.public_addr()),
         plain_addr: server.plain_addr(),
