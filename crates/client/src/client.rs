@@ -12,8 +12,7 @@ use airunner_proto::{
     audit::v1::audit_service_client::AuditServiceClient,
     ca::v1::{
         certificate_service_client::CertificateServiceClient,
-        enrollment_service_client::EnrollmentServiceClient,
-        issuer_service_client::IssuerServiceClient,
+        enrollment_service_client::EnrollmentServiceClient, issuer_service_client::IssuerServiceClient,
     },
     job::v1::{job_events_service_client::JobEventsServiceClient, job_service_client::JobServiceClient},
     principal::v1::principal_service_client::PrincipalServiceClient,

@@ -17,7 +17,9 @@ use airunner_core::{
     Actor, AuditEntry, AuditOutcome, Clock, KeyAlgorithm, Principal, PrincipalId, PrincipalType, Role,
     SecureRandom, Stores,
 };
-use airunner_net::{ClientTls, Limits, TlsIdentity, TlsProfile, client_config, system::SystemRandom};
+use airunner_net::{
+    ClientTls, Limits, Network, TlsIdentity, TlsProfile, client_config, system::SystemRandom,
+};
 use airunner_pki::{AcceptedKeys, OidArc, PrivateKey, certificates_from_pem};
 use airunner_server::{
     router::RateLimits,
@@ -46,6 +48,8 @@ pub struct TestServerOptions {
     pub body_timeout: Duration,
     /// Streams that one principal may have open.
     pub streams_per_principal: usize,
+    /// Networks of balancers that speak the PROXY protocol.
+    pub proxies: Vec<Network>,
     /// Whether there is a further API listener.
     pub has_grpc_listener: bool,
     /// Rate limits.
@@ -73,6 +77,7 @@ impl Default for TestServerOptions {
             stranger_limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::for_strangers() },
             body_timeout: BODY_TIMEOUT,
             streams_per_principal: 16_384,
+            proxies: Vec::new(),
             has_grpc_listener: false,
             rates: RateLimits::default(),
             on_fork: OnFork::Refuse,
@@ -361,6 +366,7 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let unless_open = (!options.no_auth).then_some(free);
     ServeOptions {
+        proxies: options.proxies.clone(),
         api_addr: free,
         grpc_addr: options.has_grpc_listener.then_some(free),
         public_addr: unless_open,

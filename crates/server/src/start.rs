@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     db::{self, DbCommand},
     embedded,
+    pem::{PemPair, PemPlace},
     router::RateLimits,
     serve::{Addresses, BODY_TIMEOUT, ServeOptions, Server, Sockets},
-    pem::{PemPair, PemPlace},
     tls::{TlsNames, TlsSource},
 };
 
@@ -255,6 +255,7 @@ fn options(config: &Config) -> Result<ServeOptions> {
     let limits = config.limits();
     Ok(ServeOptions {
         api_addr: server.api_addr(),
+        proxies: server.proxies().to_vec(),
         grpc_addr: server.grpc_addr(),
         public_addr: Some(server.public_addr()),
         plain_addr: server.plain_addr(),

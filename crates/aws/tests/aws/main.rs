@@ -11,6 +11,7 @@ mod kms;
 mod output;
 mod parameters;
 mod setup;
+mod traffic;
 mod world;
 
 use airunner_testkit::{conformance::Fixture, store_conformance};

@@ -28,6 +28,7 @@ const KEYS: &[&str] = &[
     "server.metrics_addr",
     "server.grpc_addr",
     "server.names",
+    "server.proxy_protocol_from",
     "server.drain_seconds",
     "server.api_address",
     "server.public_address",
