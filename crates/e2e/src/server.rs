@@ -9,7 +9,7 @@ use std::{
 
 use airunner_app::{
     App, OnFork, Settings,
-    bootstrap::{CaPlan, Site, ensure_ca, ensure_keyring},
+    bootstrap::{CaPlan, IssuingKey, Site, ensure_ca, ensure_keyring},
     principal::new_principal,
     status::Freshness,
 };
@@ -335,10 +335,11 @@ async fn found(
         return None;
     }
     let algorithm = algorithm(options.profile);
+    let issuing = IssuingKey::Sealed(algorithm);
     let root = PrivateKey::generate(algorithm).expect("a key");
     let secret = options.single_ca.then(|| root.to_pkcs8());
     let single = secret.as_ref();
-    let plan = CaPlan { environment: "test", root: &root, single, algorithm, replace: false };
+    let plan = CaPlan { environment: "test", root: &root, single, issuing, replace: false };
     ensure_ca(site, &sealer, &plan).await.expect("a CA");
     Some(Arc::new(root))
 }

@@ -2,6 +2,9 @@
 //! that knows which backend is which. It listens nowhere and prints nothing.
 
 pub mod bootstrap;
+#[cfg_attr(not(feature = "aws"), path = "no_cloud.rs")]
+mod cloud;
+mod cloud_parts;
 pub mod config;
 pub mod duration;
 pub mod files;
@@ -12,6 +15,7 @@ mod master_key;
 mod open;
 mod suggest;
 
+pub use cloud::Cloud;
 pub use config::Config;
 pub use home::{Home, HomeLock, PairFiles};
 pub use master_key::MasterKey;

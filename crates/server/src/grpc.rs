@@ -5,6 +5,7 @@ mod certificate;
 mod convert;
 mod enrollment;
 mod event;
+mod issuer;
 mod job;
 mod principal;
 
@@ -19,6 +20,7 @@ pub use audit::AuditApi;
 pub use certificate::CertificateApi;
 pub use enrollment::EnrollmentApi;
 pub use event::EventsApi;
+pub use issuer::IssuerApi;
 pub use job::JobApi;
 pub use principal::PrincipalApi;
 

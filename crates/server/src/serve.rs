@@ -16,6 +16,7 @@ use airunner_proto::{
     DESCRIPTOR_SET, audit::v1::audit_service_server::AuditServiceServer,
     ca::v1::certificate_service_server::CertificateServiceServer,
     ca::v1::enrollment_service_server::EnrollmentServiceServer,
+    ca::v1::issuer_service_server::IssuerServiceServer,
     job::v1::job_events_service_server::JobEventsServiceServer,
     job::v1::job_service_server::JobServiceServer,
     principal::v1::principal_service_server::PrincipalServiceServer,
@@ -27,7 +28,7 @@ use tonic_health::ServingStatus;
 use crate::{
     connection::{Connections, Entrance, Revocations},
     error::http_status,
-    grpc::{Api, AuditApi, CertificateApi, EnrollmentApi, EventsApi, JobApi, PrincipalApi},
+    grpc::{Api, AuditApi, CertificateApi, EnrollmentApi, EventsApi, IssuerApi, JobApi, PrincipalApi},
     json::Transcoder,
     method::Methods,
     metrics::Metrics,
@@ -370,6 +371,7 @@ async fn routes(
     .add_service(
         EnrollmentServiceServer::new(EnrollmentApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
     )
+    .add_service(IssuerServiceServer::new(IssuerApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
     .add_service(JobServiceServer::new(JobApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
     .add_service(JobEventsServiceServer::new(EventsApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
     .add_service(AuditServiceServer::new(AuditApi(api)).max_decoding_message_size(MAX_MESSAGE))

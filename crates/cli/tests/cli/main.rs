@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod authz;
+#[cfg(feature = "aws")]
+mod aws;
 mod bed;
 mod bootstrap;
 mod completion;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "aws")]
+mod aws;
 mod bed;
 mod clock;
 mod denial;
