@@ -42,7 +42,14 @@ class Account:
         """What `bootstrap --create` makes where Terraform has not been."""
         dynamodb, kms = self.client("dynamodb"), self.client("kms")
         for name, table in tables(module).items():
-            dynamodb.create_table(TableName=self.table(name), BillingMode="PAY_PER_REQUEST", **keys_of(table))
+            dynamodb.create_table(
+                TableName=self.table(name), BillingMode="PAY_PER_REQUEST", SSESpecification={"Enabled": True},
+                **keys_of(table),
+            )
+            recoverable = {"PointInTimeRecoveryEnabled": True}
+            dynamodb.update_continuous_backups(
+                TableName=self.table(name), PointInTimeRecoverySpecification=recoverable
+            )
             if table["ttl"]:
                 ttl = {"Enabled": True, "AttributeName": table["ttl"]}
                 dynamodb.update_time_to_live(TableName=self.table(name), TimeToLiveSpecification=ttl)
@@ -124,7 +131,7 @@ class Account:
             "parameters": self.client("ssm").describe_parameters()["Parameters"],
             "secrets": self.client("secretsmanager").list_secrets()["SecretList"],
             "balancers": self.client("elbv2").describe_load_balancers()["LoadBalancers"],
-            "clusters": self.client("ecs").list_clusters()["clusterArns"],
+            "clusters": self.clusters(),
             "roles": self.client("iam").list_roles()["Roles"],
             "aliases": [alias for alias in self.client("kms").list_aliases()["Aliases"] if "airunner" in alias["AliasName"]],
             "alarms": self.client("cloudwatch").describe_alarms()["MetricAlarms"],
@@ -147,6 +154,12 @@ class Account:
 
     def value(self, name: str) -> str:
         return BUNDLE if name == "ca-cert" else f"{name}, by bootstrap"
+
+    def clusters(self) -> list[str]:
+        """Those that are not deleted; AWS goes on telling of deleted ones for a while."""
+        ecs = self.client("ecs")
+        told = ecs.describe_clusters(clusters=ecs.list_clusters()["clusterArns"])["clusters"]
+        return [cluster["clusterArn"] for cluster in told if cluster["status"] != "INACTIVE"]
 
     def keys(self) -> dict[str, str]:
         aliases = self.client("kms").list_aliases()["Aliases"]
