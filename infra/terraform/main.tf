@@ -4,7 +4,7 @@ data "aws_caller_identity" "current" {}
 
 locals {
   name        = "airunner-${var.environment}"
-  bucket_name = coalesce(var.bucket_name, "${local.name}-${data.aws_caller_identity.current.account_id}-${var.region}")
+  bucket_name = coalesce(var.bucket_name, "${var.table_prefix}-${var.environment}-output-${data.aws_caller_identity.current.account_id}")
 
   # What a server is told beside its certificates. `settings` comes last, so that it can change any of it.
   server_environment = merge(
@@ -14,7 +14,7 @@ locals {
       AIRUNNER_AWS_REGION                 = var.region
       AIRUNNER_STORE_BACKEND              = "dynamodb"
       AIRUNNER_STORE_PREFIX               = var.table_prefix
-      AIRUNNER_STORE_PATH                 = "s3://${module.storage.name}/output"
+      AIRUNNER_STORE_BUCKET               = module.storage.name
       AIRUNNER_JOURNAL                    = "s3://${module.storage.name}/journal"
       AIRUNNER_MASTER_KEY_KMS_KEY         = module.keys.aliases.sealing
       AIRUNNER_SERVER_NAMES               = var.domain
@@ -27,8 +27,9 @@ locals {
       AIRUNNER_SERVER_DRAIN_SECONDS       = tostring(var.drain_seconds)
       AIRUNNER_SERVER_PROXY_PROTOCOL_FROM = join(",", module.network.balancer_cidrs)
     },
-    var.issuer == "kms" ? { AIRUNNER_CA_ISSUER = "kms" } : {},
-    var.root_online ? { AIRUNNER_ROOT_ONLINE = "true" } : {},
+    # With a single CA it is the root's key that signs leaves, and that is in KMS.
+    var.issuer == "kms" || var.single_ca ? { AIRUNNER_CA_ISSUER = "kms" } : {},
+    var.root_online ? { AIRUNNER_ROOT_ONLINE = "true", AIRUNNER_ROOT_KMS_KEY = module.keys.aliases.root } : {},
     var.ca_key_spec == "ECC_NIST_P384" ? { AIRUNNER_TLS_PROFILE = "p384" } : {},
     var.settings,
   )

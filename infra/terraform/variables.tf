@@ -279,18 +279,18 @@ variable "metrics_cidrs" {
 # What is kept.
 
 variable "table_prefix" {
-  description = "What tables are called by: PREFIX_ENVIRONMENT_NAME (`[store] prefix`)."
+  description = "What tables are called by, PREFIX_ENVIRONMENT_NAME, and the bucket (`[store] prefix`)."
   type        = string
   default     = "airunner"
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9_.-]{1,64}$", var.table_prefix))
-    error_message = "table_prefix is 1 to 64 of A-Z a-z 0-9 _ . -"
+    condition     = can(regex("^[a-z0-9-]{1,32}$", var.table_prefix))
+    error_message = "table_prefix is 1 to 32 lower-case letters, digits and hyphens."
   }
 }
 
 variable "bucket_name" {
-  description = "The bucket of output and journal; null is airunner-ENVIRONMENT-ACCOUNT-REGION."
+  description = "The bucket of output and journal; null is PREFIX-ENVIRONMENT-output-ACCOUNT, where bootstrap and servers look by themselves."
   type        = string
   default     = null
 }
@@ -327,9 +327,9 @@ variable "adopt" {
 }
 
 variable "adopt_kinds" {
-  description = "What it made: tables, root_key, issuing_key, sealing_key, parameters, secret, bucket. After `--create-key` it is the keys alone."
+  description = "What it made: tables, root_key, issuing_key, sealing_key, parameters, secret, bucket. After `--create-key` it is the keys alone, with `--signer file` the secret in place of root_key."
   type        = set(string)
-  default     = ["tables", "root_key", "sealing_key", "parameters", "secret"]
+  default     = ["tables", "root_key", "sealing_key", "parameters", "bucket"]
 
   validation {
     condition     = length(setsubtract(var.adopt_kinds, ["tables", "root_key", "issuing_key", "sealing_key", "parameters", "secret", "bucket"])) == 0

@@ -59,6 +59,8 @@ class Account:
         for name, kind in PARAMETERS.items():
             self.client("ssm").put_parameter(Name=self.path(name), Type=kind, Value="placeholder")
         self.client("secretsmanager").create_secret(Name=self.path("ca-key"))
+        place = {"LocationConstraint": self.region}
+        self.client("s3").create_bucket(Bucket=self.bucket(), CreateBucketConfiguration=place)
 
     def bootstrap(self) -> None:
         """What bootstrap writes into what is there: it must find the placeholders, and leaves none."""
@@ -71,6 +73,7 @@ class Account:
         self.client("secretsmanager").put_secret_value(SecretId=self.path("ca-key"), SecretString=CA_KEY)
         item = {"principal_id": {"S": "admin"}, "status": {"S": "active"}, "type": {"S": "admin"}}
         self.client("dynamodb").put_item(TableName=self.table("principals"), Item=item)
+        self.client("s3").put_object(Bucket=self.bucket(), Key="journal/1", Body=b"a denial")
         self.keys_before = self.keys()
         must(len(self.keys_before) == len(KEYS), f"keys are {self.keys_before}")
 
@@ -85,6 +88,7 @@ class Account:
         must(secret["SecretString"] == CA_KEY, "the CA's key was overwritten")
         key = {"principal_id": {"S": "admin"}}
         must("Item" in self.client("dynamodb").get_item(TableName=self.table("principals"), Key=key), "admin is gone")
+        self.client("s3").head_object(Bucket=self.bucket(), Key="journal/1")
         must(self.keys() == self.keys_before, f"keys were {self.keys_before} and are {self.keys()}")
 
     def tables_are(self, module: Path) -> None:
@@ -151,6 +155,10 @@ class Account:
 
     def alias(self, name: str) -> str:
         return f"alias/airunner-{self.environment}-{name}"
+
+    def bucket(self) -> str:
+        account = self.client("sts").get_caller_identity()["Account"]
+        return f"airunner-{self.environment}-output-{account}"
 
     def value(self, name: str) -> str:
         return BUNDLE if name == "ca-cert" else f"{name}, by bootstrap"

@@ -39,6 +39,10 @@ run "everything_has_the_name_that_servers_and_bootstrap_look_for" {
     condition     = output.server_environment["AIRUNNER_STORE_BACKEND"] == "dynamodb" && output.server_environment["AIRUNNER_MASTER_KEY_KMS_KEY"] == "alias/airunner-prod-sealing"
     error_message = "Servers are told of the tables and of the sealing key."
   }
+  assert {
+    condition     = module.storage.name == "airunner-prod-output-123456789012"
+    error_message = "The bucket is called PREFIX-ENVIRONMENT-output-ACCOUNT."
+  }
 }
 
 run "a_server_believes_the_balancer_alone_about_addresses" {

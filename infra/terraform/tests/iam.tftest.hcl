@@ -36,8 +36,8 @@ run "a_server_signs_with_no_key_of_kms_unless_told" {
     error_message = "The root key is not for servers."
   }
   assert {
-    condition     = [for s in jsondecode(output.task_policy).Statement : s.Action if contains(s.Resource, var.sealing_key_arn)] == [["kms:Decrypt"]]
-    error_message = "With the sealing key a server decrypts, and nothing more."
+    condition     = [for s in jsondecode(output.task_policy).Statement : s.Action if contains(s.Resource, var.sealing_key_arn)] == [["kms:Decrypt", "kms:DescribeKey"]]
+    error_message = "With the sealing key a server decrypts, and seals nothing new."
   }
   assert {
     condition     = !strcontains(output.task_policy, "secretsmanager:") && !strcontains(output.task_policy, "PutParameter")
@@ -153,7 +153,7 @@ run "bootstrap_may_do_what_it_does" {
     error_message = "On the root: Sign, GetPublicKey, DescribeKey and nothing more."
   }
   assert {
-    condition     = [for s in jsondecode(output.bootstrap_policy).Statement : s.Action if contains(s.Resource, var.sealing_key_arn)] == [["kms:Decrypt", "kms:Encrypt"]]
+    condition     = [for s in jsondecode(output.bootstrap_policy).Statement : s.Action if contains(s.Resource, var.sealing_key_arn)] == [["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt"]]
     error_message = "On the sealing key: Encrypt and Decrypt."
   }
   assert {
@@ -180,8 +180,8 @@ run "create_key_lets_bootstrap_make_and_name_keys" {
   }
 
   assert {
-    condition     = [for s in jsondecode(output.bootstrap_policy).Statement : s.Action if s.Sid == "CreateKey" || s.Sid == "NameKey"] == [["kms:CreateKey"], ["kms:CreateAlias"]]
-    error_message = "CreateKey and CreateAlias."
+    condition     = [for s in jsondecode(output.bootstrap_policy).Statement : s.Action if s.Sid == "CreateKey" || s.Sid == "NameKey"] == [["kms:CreateKey", "kms:TagResource"], ["kms:CreateAlias"]]
+    error_message = "A key is made, tagged and named."
   }
   assert {
     condition     = !strcontains(output.task_policy, "kms:Create")

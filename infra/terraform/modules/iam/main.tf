@@ -97,13 +97,7 @@ locals {
           Action   = ["ssm:GetParameter", "ssm:GetParameters"]
           Resource = values(var.parameter_arns)
         },
-        {
-          Sid       = "Bucket"
-          Effect    = "Allow"
-          Action    = ["s3:ListBucket"]
-          Resource  = [var.bucket_arn]
-          Condition = { StringLike = { "s3:prefix" = ["journal/*", "output/*"] } }
-        },
+        { Sid = "Bucket", Effect = "Allow", Action = ["s3:ListBucket"], Resource = [var.bucket_arn] },
         {
           Sid      = "Objects"
           Effect   = "Allow"
@@ -112,7 +106,7 @@ locals {
         },
         # Not of the journal: what denies is not deleted.
         { Sid = "OutputEnds", Effect = "Allow", Action = ["s3:DeleteObject"], Resource = ["${var.bucket_arn}/output/*"] },
-        { Sid = "SealingKey", Effect = "Allow", Action = ["kms:Decrypt"], Resource = [var.sealing_key_arn] },
+        { Sid = "SealingKey", Effect = "Allow", Action = ["kms:Decrypt", "kms:DescribeKey"], Resource = [var.sealing_key_arn] },
       ],
       local.root_statements,
       local.issuing_statements,
@@ -171,7 +165,8 @@ locals {
   })
 }
 
-# Whoever runs `airunner-cli bootstrap`: attach it to a role or a user of yours.
+# Whoever runs `airunner-cli bootstrap`: attach it to a role or a user of yours. Bootstrap only looks whether the bucket
+# is there.
 
 resource "aws_iam_policy" "bootstrap" {
   name        = "${local.name}-bootstrap"
@@ -187,7 +182,7 @@ locals {
     Statement = concat(
       [
         merge({ Sid = "RootKey", Resource = [var.root_key_arn] }, local.signs),
-        { Sid = "SealingKey", Effect = "Allow", Action = ["kms:Decrypt", "kms:Encrypt"], Resource = [var.sealing_key_arn] },
+        { Sid = "SealingKey", Effect = "Allow", Action = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt"], Resource = [var.sealing_key_arn] },
       ],
       local.issuing_statements,
       local.table_statements,
@@ -205,6 +200,7 @@ locals {
           Resource = [var.secret_arn]
         },
       ],
+      [{ Sid = "Bucket", Effect = "Allow", Action = ["s3:ListBucket"], Resource = [var.bucket_arn] }],
       local.create_key_statements,
       local.encryption_statements,
     )
@@ -212,8 +208,8 @@ locals {
 
   create_key_statements = flatten([
     for _ in var.bootstrap_create_key ? ["yes"] : [] : [
-      # A key has no name before it is made.
-      { Sid = "CreateKey", Effect = "Allow", Action = ["kms:CreateKey"], Resource = ["*"] },
+      # A key has no name before it is made, and is tagged as it is made.
+      { Sid = "CreateKey", Effect = "Allow", Action = ["kms:CreateKey", "kms:TagResource"], Resource = ["*"] },
       {
         Sid    = "NameKey"
         Effect = "Allow"
