@@ -8,7 +8,7 @@ use airunner_core::{
 };
 
 use super::State;
-use crate::rows::{EnrollmentRows, IssuerRows, KeptRequest, KeyringRows, RequestRows, Visit};
+use crate::rows::{EnrollmentRows, IssuerRows, KeptRequest, KeyringRows, Place, RequestRows, Visit};
 
 impl EnrollmentRows for State {
     fn token(&self, id: &EnrollmentId) -> Result<Option<EnrollmentToken>> {
@@ -18,12 +18,12 @@ impl EnrollmentRows for State {
     fn scan_tokens(
         &self,
         _created_by: Option<&PrincipalId>,
-        after: Option<i64>,
-        visit: Visit<'_, (i64, EnrollmentToken)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, EnrollmentToken)>,
     ) -> Result<()> {
-        let until = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.row_number()));
         for (number, token) in self.tokens.range((Bound::Unbounded, until)).rev() {
-            if !visit((*number, token.clone()))? {
+            if !visit((Place::numbered(*number), token.clone()))? {
                 break;
             }
         }
