@@ -171,7 +171,7 @@ variable "single_ca" {
 }
 
 variable "bootstrap_principal_arns" {
-  description = "Roles and users that run bootstrap: they alone may read and write the secret of the CA's key. With none, nobody may."
+  description = "Roles and users that run bootstrap: they alone may read and write the secret of the CA's key. With none, nobody may. Once the secret is there, Terraform's own role must be among them to change its description or encryption."
   type        = set(string)
   default     = []
 }

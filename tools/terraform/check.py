@@ -115,7 +115,7 @@ def last_lines(output: str) -> str:
     return "\n".join(output.rstrip().splitlines()[-60:])
 
 
-def provider_installation(env: dict[str, str]) -> str:
+def provider_installation(folder: Path, env: dict[str, str]) -> str:
     """Where Terraform gets the provider: a mirror that is named, one that is found, or the registry."""
     named = env.get("TERRAFORM_MIRROR")
     found = [named] if named else sorted(
@@ -131,7 +131,9 @@ def provider_installation(env: dict[str, str]) -> str:
             return f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
     if named:
         raise Failed(f"there is no registry.terraform.io/hashicorp/aws in TERRAFORM_MIRROR={named}")
-    return "provider_installation {\n  direct {}\n}\n"
+    # Fetched once, whatever copies of the module there are.
+    (folder / "plugins").mkdir()
+    return f'plugin_cache_dir = "{folder}/plugins"\nprovider_installation {{\n  direct {{}}\n}}\n'
 
 
 class Workspace:
@@ -262,7 +264,7 @@ def check_all(checks: Checks, folder: Path) -> None:
     work = Workspace(folder, "ready")
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*")
     shutil.copytree(MODULE, work.path, ignore=ignored)
-    (folder / "terraform.rc").write_text("disable_checkpoint = true\n" + provider_installation(work.env))
+    (folder / "terraform.rc").write_text("disable_checkpoint = true\n" + provider_installation(folder, work.env))
     checks.run("terraform fmt", work.terraform, "fmt", "-check", "-recursive", "-diff")
     for tests in ("tests", "tests/examples"):
         init = ("init", "-backend=false", "-input=false", f"-test-directory={tests}")

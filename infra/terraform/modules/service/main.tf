@@ -32,14 +32,10 @@ locals {
     image       = var.image
     essential   = true
     user        = "10001:10001"
-    command     = []
     stopTimeout = var.drain_seconds + 30
 
     readonlyRootFilesystem = true
-    linuxParameters = {
-      capabilities       = { add = [], drop = ["ALL"] }
-      initProcessEnabled = false
-    }
+    linuxParameters        = { capabilities = { drop = ["ALL"] } }
 
     portMappings = [
       for port in [8080, 8443, 8444, 9464] : { containerPort = port, hostPort = port, protocol = "tcp" }
