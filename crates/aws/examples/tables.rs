@@ -10,7 +10,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Every table under its name without prefix and environment.
-pub fn tables() -> Value {
+pub(crate) fn tables() -> Value {
     TABLES.iter().map(|table| (table.name.to_owned(), one(table))).collect::<serde_json::Map<_, _>>().into()
 }
 

@@ -13,7 +13,10 @@ fn terraform_reads_the_tables_that_the_code_describes() {
     let committed: Value = serde_json::from_str(COMMITTED).unwrap();
     let described = description::tables();
     for (name, table) in described.as_object().unwrap() {
-        assert_eq!(&committed[name], table, "{name}: run `make terraform-generate` and commit what it writes");
+        assert_eq!(
+            &committed[name], table,
+            "{name}: run `make terraform-generate` and commit what it writes"
+        );
     }
     // Also none that the code does not know.
     assert_eq!(committed, described, "run `make terraform-generate` and commit what it writes");
