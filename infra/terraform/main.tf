@@ -6,6 +6,8 @@ locals {
   name        = "airunner-${var.environment}"
   bucket_name = coalesce(var.bucket_name, "${var.table_prefix}-${var.environment}-output-${data.aws_caller_identity.current.account_id}")
 
+  servers = var.started ? { min = var.min_servers, max = var.max_servers } : { min = 0, max = 0 }
+
   # What a server is told beside its certificates. `settings` comes last, so that it can change any of it.
   server_environment = merge(
     {
@@ -143,8 +145,8 @@ module "service" {
   cpu                = var.cpu
   memory             = var.memory
   cpu_architecture   = var.cpu_architecture
-  min_servers        = var.started ? var.min_servers : 0
-  max_servers        = var.started ? var.max_servers : 0
+  min_servers        = local.servers.min
+  max_servers        = local.servers.max
   drain_seconds      = var.drain_seconds
   environment        = local.server_environment
   execution_role_arn = module.iam.execution_role_arn

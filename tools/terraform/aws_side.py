@@ -31,7 +31,7 @@ class Account:
         self.session = boto3.session.Session(
             aws_access_key_id="test", aws_secret_access_key="test", region_name=region
         )
-        self.keys_before: dict[str, str] = {}
+        self.before: dict[str, str] = {}
 
     def client(self, service: str):
         return self.session.client(service, endpoint_url=self.endpoint)
@@ -73,9 +73,8 @@ class Account:
         self.client("secretsmanager").put_secret_value(SecretId=self.path("ca-key"), SecretString=CA_KEY)
         item = {"principal_id": {"S": "admin"}, "status": {"S": "active"}, "type": {"S": "admin"}}
         self.client("dynamodb").put_item(TableName=self.table("principals"), Item=item)
-        self.client("s3").put_object(Bucket=self.bucket(), Key="journal/1", Body=b"a denial")
-        self.keys_before = self.keys()
-        must(len(self.keys_before) == len(KEYS), f"keys are {self.keys_before}")
+        must(len(self.keys()) == len(KEYS), f"keys are {self.keys()}")
+        self.before = self.once_made()
 
     # What must be so.
 
@@ -88,8 +87,7 @@ class Account:
         must(secret["SecretString"] == CA_KEY, "the CA's key was overwritten")
         key = {"principal_id": {"S": "admin"}}
         must("Item" in self.client("dynamodb").get_item(TableName=self.table("principals"), Key=key), "admin is gone")
-        self.client("s3").head_object(Bucket=self.bucket(), Key="journal/1")
-        must(self.keys() == self.keys_before, f"keys were {self.keys_before} and are {self.keys()}")
+        must(self.once_made() == self.before, f"there were {self.before} and there are {self.once_made()}")
 
     def tables_are(self, module: Path) -> None:
         """Keys, indexes and time to live of every table are those of the description, and there is no other table."""
@@ -162,6 +160,11 @@ class Account:
 
     def value(self, name: str) -> str:
         return BUNDLE if name == "ca-cert" else f"{name}, by bootstrap"
+
+    def once_made(self) -> dict[str, str]:
+        """What tells a key and a bucket from others that were made under the same name."""
+        buckets = self.client("s3").list_buckets()["Buckets"]
+        return self.keys() | {bucket["Name"]: str(bucket["CreationDate"]) for bucket in buckets}
 
     def clusters(self) -> list[str]:
         """Those that are not deleted; AWS goes on telling of deleted ones for a while."""

@@ -112,7 +112,7 @@ def end_group(pid: int) -> None:
 
 
 def last_lines(output: str) -> str:
-    return "\n".join(output.rstrip().splitlines()[-60:])
+    return "\n".join(output.rstrip().splitlines()[-120:])
 
 
 def provider_installation(folder: Path, env: dict[str, str]) -> str:

@@ -101,3 +101,33 @@ run "an_issuing_key_in_kms_has_its_alias" {
     error_message = "issuer = kms makes the key and tells servers."
   }
 }
+
+run "what_is_given_is_used" {
+  command = plan
+  variables {
+    vpc_id      = "vpc-given"
+    subnet_ids  = ["subnet-a", "subnet-b"]
+    cluster_arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/given"
+  }
+
+  assert {
+    condition     = output.vpc_id == "vpc-given" && output.cluster == "given"
+    error_message = "A network and a cluster that are there are used."
+  }
+  assert {
+    condition     = output.server_environment["AIRUNNER_SERVER_PROXY_PROTOCOL_FROM"] == "10.1.2.0/24,10.1.2.0/24"
+    error_message = "PROXY headers come from the subnets that the balancer stands in."
+  }
+}
+
+run "nothing_runs_before_bootstrap" {
+  command = plan
+  variables {
+    started = false
+  }
+
+  assert {
+    condition     = module.service.service_name == "airunner-prod" && local.servers == { min = 0, max = 0 }
+    error_message = "The service is there, and waits."
+  }
+}
