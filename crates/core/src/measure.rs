@@ -2,7 +2,9 @@
 //! nothing. How they are shown is the server's business.
 
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -81,6 +83,7 @@ intents! {
     SetStatus = "set_status",
     RecordIssued = "record_issued",
     Identity = "identity",
+    Identities = "identities",
     MarkSeen = "mark_seen",
     GetBySerial = "get_by_serial",
     GetByFingerprint = "get_by_fingerprint",
@@ -117,6 +120,7 @@ intents! {
     AppendOutput = "append_output",
     OutputAfter = "output_after",
     LastOutput = "last_output",
+    AppendChange = "append_change",
     RecordAudit = "record_audit",
     TailAudit = "tail_audit",
     AuditAfter = "audit_after",
@@ -138,6 +142,7 @@ pub struct StoreMeasures {
     /// By intent: a number that fits the enumeration.
     latency: [Durations<50>; Intent::ALL.len()],
     failures: [AtomicU64; Self::FAILURES.len()],
+    unanswering: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Default for StoreMeasures {
@@ -145,6 +150,7 @@ impl Default for StoreMeasures {
         Self {
             latency: std::array::from_fn(|_| Durations::default()),
             failures: std::array::from_fn(|_| AtomicU64::new(0)),
+            unanswering: Mutex::default(),
         }
     }
 }
@@ -171,6 +177,21 @@ impl StoreMeasures {
             self.failures[n].fetch_add(1, Relaxed);
         }
         result
+    }
+
+    /// Notes whether a part of the store, a table of it, answers.
+    pub fn note_answering(&self, part: &'static str, answers: bool) {
+        let mut unanswering = self.unanswering.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers {
+            unanswering.remove(part);
+        } else {
+            unanswering.insert(part);
+        }
+    }
+
+    /// The parts of the store that do not answer: what needs them is refused at once, and this server is not ready.
+    pub fn unanswering(&self) -> Vec<&'static str> {
+        self.unanswering.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
     /// How long an intent takes.

@@ -27,6 +27,14 @@ impl<E: Engine> CertificateStore for Ports<E> {
         self.read(Intent::Identity, move |rows| rows.identity(&reference)).await
     }
 
+    async fn identities(&self, references: &[CertificateRef]) -> Result<Vec<Option<Identity>>> {
+        if references.len() > PageRequest::MAX_SIZE as usize {
+            return Err(Error::new(Label::TooLarge, "ask for at most 1,000 certificates at a time"));
+        }
+        let references = references.to_vec();
+        self.read(Intent::Identities, move |rows| rows.identities(&references)).await
+    }
+
     async fn mark_seen(&self, reference: &CertificateRef, now: Timestamp) -> Result<bool> {
         let reference = *reference;
         self.write(Intent::MarkSeen, move |rows| mark_seen(rows, &reference, now)).await

@@ -15,6 +15,9 @@ pub trait Engine: Send + Sync + 'static {
     /// itself, is run in as many transactions as that takes.
     const BATCH: usize;
 
+    /// Whether an edit of a row by hand appends to the change feed by itself.
+    const TELLS_OF_EDITS: bool;
+
     /// Runs an intent alone, and returns once what it wrote is durable. An intent that met another's writes may be run
     /// again from its start, with what it decided the first time forgotten.
     fn write<T: Send + 'static>(
@@ -33,9 +36,12 @@ pub trait Engine: Send + Sync + 'static {
     fn changed(&self, known: ChangeNumber) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// The ports of a store: those on rows over `engine`, and `output`.
-pub fn stores<E: Engine>(engine: Arc<E>, output: impl OutputStore + 'static) -> Stores {
-    let measures = Arc::<StoreMeasures>::default();
+/// The ports of a store: those on rows over `engine`, and `output`, with what they do counted in `measures`.
+pub fn stores<E: Engine>(
+    engine: Arc<E>,
+    output: Arc<dyn OutputStore>,
+    measures: Arc<StoreMeasures>,
+) -> Stores {
     let ports = Arc::new(Ports { engine, measures: measures.clone(), handed_out: AtomicU64::new(0) });
     Stores {
         principals: ports.clone(),

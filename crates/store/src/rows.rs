@@ -10,11 +10,11 @@
 )]
 
 use airunner_core::{
-    AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeNumber,
-    ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity, Issuer, IssuerId,
-    IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Principal, PrincipalFilter,
-    PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation, Sequence, Serial, ServerId,
-    ServerRow, Timestamp,
+    AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeKind,
+    ChangeNumber, ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity,
+    Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Principal,
+    PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation, Sequence,
+    Serial, ServerId, ServerRow, Timestamp,
 };
 
 /// Takes a row of a scan; false ends the scan.
@@ -103,6 +103,10 @@ pub trait CertificateRows {
         reference: &CertificateRef,
     ) -> Result<Option<(Certificate, Option<CertificateRef>)>>;
     fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>>;
+    /// Of each, in order.
+    fn identities(&self, references: &[CertificateRef]) -> Result<Vec<Option<Identity>>> {
+        references.iter().map(|reference| self.identity(reference)).collect()
+    }
     fn certificates_of_serial(&self, serial: &Serial) -> Result<Vec<Certificate>>;
     fn certificate_of_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>>;
     /// Newest first; where the filter has `expires_before`, first to expire first. Starts after `after`. May leave
@@ -230,6 +234,8 @@ pub trait AuditRows {
 pub trait ChangeRows {
     /// The number of the newest change ever written, 0 before the first.
     fn last_change(&self) -> Result<ChangeNumber>;
+    /// Writes the next change.
+    fn append_change(&mut self, at: Timestamp, kind: &ChangeKind) -> Result<()>;
     /// In order.
     fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<Vec<Change>>;
     /// Suspended and deleted principals with an active certificate: who has none can't authenticate.

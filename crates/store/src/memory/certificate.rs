@@ -159,7 +159,7 @@ impl CertificateRows for State {
 
     fn revoke_certificate(&mut self, reference: &CertificateRef, revocation: Revocation) -> Result<()> {
         self.certificates.change(reference, |row| row.certificate.revocation = Some(revocation));
-        self.append_change(revocation.at, ChangeKind::Certificate { reference: *reference, revoked: true });
+        self.tell(revocation.at, ChangeKind::Certificate { reference: *reference, revoked: true });
         Ok(())
     }
 

@@ -34,7 +34,13 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store that keeps at most `output_limit` bytes of output a job.
     pub fn new(output_limit: u64) -> Self {
-        Self { stores: engine::stores(Arc::new(MemoryEngine::default()), MemoryOutput::new(output_limit)) }
+        Self {
+            stores: engine::stores(
+                Arc::new(MemoryEngine::default()),
+                Arc::new(MemoryOutput::new(output_limit)),
+                Arc::default(),
+            ),
+        }
     }
 
     /// Its ports.
@@ -57,6 +63,8 @@ impl MemoryEngine {
 
 impl Engine for MemoryEngine {
     const BATCH: usize = usize::MAX;
+    // Nobody has a hand in it.
+    const TELLS_OF_EDITS: bool = true;
 
     async fn write<T: Send + 'static>(
         &self,
@@ -138,7 +146,7 @@ impl State {
         self.last_number
     }
 
-    fn append_change(&mut self, at: Timestamp, kind: ChangeKind) {
+    fn tell(&mut self, at: Timestamp, kind: ChangeKind) {
         self.last_change += 1;
         self.changes.push_back(Change { number: self.last_change, at, kind });
     }

@@ -59,7 +59,7 @@ impl IssuerRows for State {
 
     fn insert_issuer(&mut self, issuer: &Issuer, at: Timestamp) -> Result<()> {
         self.issuers.push(issuer.clone());
-        self.append_change(at, ChangeKind::Issuers);
+        self.tell(at, ChangeKind::Issuers);
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl IssuerRows for State {
         for issuer in self.issuers.iter_mut().filter(|issuer| issuer.id == *id) {
             issuer.state = state;
         }
-        self.append_change(at, ChangeKind::Issuers);
+        self.tell(at, ChangeKind::Issuers);
         Ok(())
     }
 }

@@ -88,7 +88,7 @@ impl SqliteStore {
         let had_log = log.metadata().is_ok_and(|metadata| metadata.len() > 0);
         let engine = Arc::new(SqliteEngine::start(&options)?);
         let output = SegmentOutput::open(options.output_dir, options.output_limit)?;
-        let stores = engine::stores(engine.clone(), output);
+        let stores = engine::stores(engine.clone(), Arc::new(output), Arc::default());
         Ok(Self { stores, engine, had_log })
     }
 
@@ -210,6 +210,8 @@ fn join(threads: &Mutex<Vec<JoinHandle<()>>>) {
 
 impl Engine for SqliteEngine {
     const BATCH: usize = usize::MAX;
+    // By triggers.
+    const TELLS_OF_EDITS: bool = true;
 
     async fn write<T: Send + 'static>(
         &self,
