@@ -1,12 +1,12 @@
-//! Terraform makes the tables that the code describes. What Terraform makes of them is looked at by `tools/check-terraform`.
+//! Terraform makes the tables that the code describes. What AWS then has is looked at by `tools/check-terraform`.
 
-#[path = "../examples/tables.rs"]
+#[path = "../../examples/tables.rs"]
 #[expect(dead_code, reason = "the example's main is of no use here")]
 mod description;
 
 use serde_json::Value;
 
-const COMMITTED: &str = include_str!("../../../infra/terraform/modules/tables/tables.json");
+const COMMITTED: &str = include_str!("../../../../infra/terraform/modules/tables/tables.json");
 
 #[test]
 fn terraform_reads_the_tables_that_the_code_describes() {
