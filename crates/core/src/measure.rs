@@ -135,6 +135,28 @@ intents! {
     ResetTime = "reset_time",
 }
 
+/// What was asked of a store that answers over a network.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    requests: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Traffic {
+    /// Adds requests, each try counted, and the bytes of their bodies and of the answers'.
+    pub fn add(&self, requests: u64, sent: u64, received: u64) {
+        self.requests.fetch_add(requests, Relaxed);
+        self.sent.fetch_add(sent, Relaxed);
+        self.received.fetch_add(received, Relaxed);
+    }
+
+    /// Requests, bytes sent and bytes received so far.
+    pub fn totals(&self) -> (u64, u64, u64) {
+        (self.requests.load(Relaxed), self.sent.load(Relaxed), self.received.load(Relaxed))
+    }
+}
+
 /// How a store does: how long it takes for each intent, and how often it failed. An intent that was refused, by a
 /// conflict or a limit, is no failure of the store.
 #[derive(Debug)]
@@ -142,6 +164,7 @@ pub struct StoreMeasures {
     /// By intent: a number that fits the enumeration.
     latency: [Durations<50>; Intent::ALL.len()],
     failures: [AtomicU64; Self::FAILURES.len()],
+    traffic: [Traffic; Intent::ALL.len()],
     unanswering: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -150,6 +173,7 @@ impl Default for StoreMeasures {
         Self {
             latency: std::array::from_fn(|_| Durations::default()),
             failures: std::array::from_fn(|_| AtomicU64::new(0)),
+            traffic: std::array::from_fn(|_| Traffic::default()),
             unanswering: Mutex::default(),
         }
     }
@@ -197,6 +221,11 @@ impl StoreMeasures {
     /// How long an intent takes.
     pub fn latency(&self, intent: Intent) -> &Durations<50> {
         &self.latency[intent as usize]
+    }
+
+    /// What an intent asked of a store that answers over a network; nothing of one that is here.
+    pub fn traffic(&self, intent: Intent) -> &Traffic {
+        &self.traffic[intent as usize]
     }
 
     /// How often the store failed, by label.

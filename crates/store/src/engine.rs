@@ -29,6 +29,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Reads what includes every write that has returned.
     fn read<T: Send + 'static>(
         &self,
+        intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
@@ -81,7 +82,7 @@ impl<E: Engine> Ports<E> {
         intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.measures.observe(intent, self.engine.read(act)).await
+        self.measures.observe(intent, self.engine.read(intent, act)).await
     }
 
     pub(crate) async fn changed(&self) -> Result<()> {

@@ -17,6 +17,7 @@ pub(super) struct Link {
     pub(super) names: TableNames,
     pub(super) random: Arc<dyn SecureRandom>,
     pub(super) circuits: Circuits,
+    pub(super) measures: Arc<StoreMeasures>,
     /// The newest change that this process has written or read.
     pub(super) heard: watch::Sender<ChangeNumber>,
     runtime: Handle,
@@ -37,7 +38,8 @@ impl Link {
             client,
             names,
             random,
-            circuits: Circuits::new(measures),
+            circuits: Circuits::new(measures.clone()),
+            measures,
             heard: watch::Sender::new(0),
             runtime: Handle::current(),
             arrivals,
@@ -46,6 +48,15 @@ impl Link {
 
     pub(super) fn name(&self, table: &Table) -> String {
         self.names.of(table)
+    }
+
+    /// Wakes whoever waits for a change before this one.
+    pub(super) fn hear(&self, last: ChangeNumber) {
+        self.heard.send_if_modified(|known| {
+            let is_newer = last > *known;
+            *known = last.max(*known);
+            is_newer
+        });
     }
 
     /// A number for a row that comes at `at`: it grows with time, and within a millisecond with what this process writes.

@@ -7,6 +7,7 @@ mod faults;
 mod hot_keys;
 mod setup;
 mod terraform;
+mod traffic;
 mod world;
 
 use airunner_testkit::{conformance::Fixture, store_conformance};

@@ -81,6 +81,7 @@ impl Engine for MemoryEngine {
 
     async fn read<T: Send + 'static>(
         &self,
+        _intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         act(&*self.lock())

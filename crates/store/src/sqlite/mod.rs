@@ -225,6 +225,7 @@ impl Engine for SqliteEngine {
 
     async fn read<T: Send + 'static>(
         &self,
+        _intent: airunner_core::Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
