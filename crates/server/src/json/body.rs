@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::Fault;
 
 /// Answers smaller than this are not worth packing.
-const WORTH_PACKING: usize = 1_024;
+pub(crate) const WORTH_PACKING: usize = 1_024;
 
 /// The limits of a request's body.
 #[derive(Clone, Copy, Debug)]
