@@ -71,12 +71,8 @@ impl Connection {
 
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Refused> {
         let mut sender = self.sender.clone();
-        let answer = tokio::select! {
-            biased;
-            answer = sender.try_send_request(request) => answer,
-            error = self.context.over() => return Err(Refused { error, unsent: None }),
-        };
-        match answer {
+        let answer = self.context.answered(sender.try_send_request(request)).await;
+        match answer.map_err(|error| Refused { error, unsent: None })? {
             Ok(response) => Ok(response.map(|body| ResponseBody::new(body, Arc::clone(&self.context)))),
             Err(mut refused) => {
                 // A server that refuses our certificate does so again.
@@ -94,6 +90,15 @@ impl Origin {
         let refused = self.failure.get().map(airunner_core::Error::from).or_else(|| tls_failure(&error));
         let explained = refused.map_or_else(|| self.lost(&error.to_string()), Error::from);
         explained.with_cause(error)
+    }
+
+    /// What comes of a request, or what became of its connection.
+    async fn answered<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            error = self.over() => Err(error),
+        }
     }
 
     /// Returns when nothing more can come over this connection and all that came was told: what became of those who
@@ -116,5 +121,48 @@ impl Origin {
                 self.endpoint
             ),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use airunner_e2e::TestServer;
+    use airunner_net::ClientStream;
+    use tokio::{io::AsyncReadExt as _, time::timeout};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn stream_of_a_stranger(server: &TestServer) -> (ClientStream, Origin) {
+        let address = server.addresses.api.to_string();
+        let stream = connect(server.tls(None), "localhost", &address).await.unwrap();
+        let (failure, end) = (stream.failure(), stream.end());
+        (stream, Origin { endpoint: address.parse().unwrap(), failure, end })
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_forgotten_ends_with_its_connection() {
+        let server = TestServer::start().await;
+        let (stream, origin) = stream_of_a_stranger(&server).await;
+        let mut answer = Box::pin(origin.answered(pending::<()>()));
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        drop(stream);
+        let error = timeout(PATIENCE, answer).await.unwrap().unwrap_err();
+        assert!(error.is(Label::Unreachable) && error.message().contains("is not known"), "{error:?}");
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_tls_said_is_told_for_it() {
+        let server = TestServer::start().await;
+        let (mut stream, origin) = stream_of_a_stranger(&server).await;
+        stream.read_u8().await.unwrap_err();
+        drop(stream);
+        let error = timeout(PATIENCE, origin.answered(pending::<()>())).await.unwrap().unwrap_err();
+        assert!(error.is(Label::NoCertificate), "{error:?}");
+        server.stop().await;
     }
 }

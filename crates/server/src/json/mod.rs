@@ -266,7 +266,7 @@ impl Translate for Call {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let content = body::read(&parts.headers, body, limits).await?;
+        let content = body::read(&parts, body, limits).await?;
         let message = self.message(&parts, &content)?;
         if message.len() > limits.bytes {
             return Err(Fault::too_large(limits.bytes));
