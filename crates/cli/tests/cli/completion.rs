@@ -45,8 +45,9 @@ fn of_shell(bed: &Bed, shell: &str, script: &str) -> Run {
     Run::of(&mut command).succeeded()
 }
 
-/// What becomes of a line at zsh's prompt when the tabulator is pressed at its end; and all that was shown.
-fn completed_by_zsh(bed: &Bed, line: &str) -> (String, String) {
+/// What becomes of a line at zsh's prompt when the tabulator is pressed at its end; and all that was shown, where it
+/// must be `listed` (zsh lists nothing to who types on).
+fn completed_by_zsh(bed: &Bed, line: &str, listed: Option<&str>) -> (String, String) {
     let home = bed.folder.path().display();
     // Ctrl-G shows the line as it stands, and ends.
     let start = format!(
@@ -55,9 +56,16 @@ fn completed_by_zsh(bed: &Bed, line: &str) -> (String, String) {
         cli = cli()
     );
     fs::write(bed.folder.path().join(".zshrc"), start).unwrap();
-    let shell = format!("ZDOTDIR={home} XDG_CACHE_HOME={home}/cache timeout 20 zsh -d -i");
-    let keys = format!("{line}\t\x07");
-    let shown = at_terminal_of("xterm", bed, &shell, &[("ready> ", keys.as_bytes())]);
+    let shell =
+        format!("ZDOTDIR={home} XDG_CACHE_HOME={home}/cache timeout --foreground --signal KILL 20 zsh -d -i");
+    let (typed, end) = (format!("{line}\t"), "\x07");
+    let at_once = format!("{typed}{end}");
+    let shown = match listed {
+        Some(listed) => {
+            at_terminal_of("xterm", bed, &shell, &[("ready> ", typed.as_bytes()), (listed, end.as_bytes())])
+        }
+        None => at_terminal_of("xterm", bed, &shell, &[("ready> ", at_once.as_bytes())]),
+    };
     let completed = shown.split_once("<<").and_then(|(_, rest)| rest.split_once(">>"));
     let (completed, _) = completed.unwrap_or_else(|| panic!("nothing is told: {shown:?}"));
     (completed.to_owned(), shown.clone())
@@ -75,7 +83,7 @@ fn fish_completes_commands_and_what_the_server_has() {
     assert!(workers.keys().eq(["worker-1", "worker-2"]), "{workers:?}");
     assert_eq!(workers["worker-1"], "worker, active");
     let serial = serial_of(&live, "worker-2");
-    let serials = offered_by_fish(bed, &format!("airunner-cli certificate revoke {}", &serial[..8]));
+    let serials = offered_by_fish(bed, &format!("airunner-cli certificate revoke {}", &serial[..28]));
     assert!(serials[&serial].starts_with("worker-2, expires in"), "{serials:?}");
     assert!(offered_by_fish(bed, "airunner-cli principal create x --type wor").contains_key("worker"));
 }
@@ -86,14 +94,17 @@ fn zsh_completes_commands_and_what_the_server_has() {
     live.principal("worker-1", PrincipalType::Worker);
     live.principal("worker-22", PrincipalType::Worker);
     let bed = &live.bed;
-    assert_eq!(completed_by_zsh(bed, "airunner-cli princ").0, "airunner-cli principal ");
-    let (line, shown) = completed_by_zsh(bed, "airunner-cli principal get wor");
+    assert_eq!(completed_by_zsh(bed, "airunner-cli princ", None).0, "airunner-cli principal ");
+    let (line, _) = completed_by_zsh(bed, "airunner-cli principal get wor", None);
     assert_eq!(line, "airunner-cli principal get worker-");
-    assert!(shown.contains("worker-22") && shown.contains("worker, active"), "{shown:?}");
-    let (line, _) = completed_by_zsh(bed, "airunner-cli principal get worker-2");
+    let (line, shown) = completed_by_zsh(bed, "airunner-cli principal get worker-", Some("worker, active"));
+    assert_eq!(line, "airunner-cli principal get worker-");
+    assert!(shown.contains("worker-1") && shown.contains("worker-22"), "{shown:?}");
+    let (line, _) = completed_by_zsh(bed, "airunner-cli principal get worker-2", None);
     assert_eq!(line, "airunner-cli principal get worker-22 ");
     let serial = serial_of(&live, "worker-1");
-    let (line, _) = completed_by_zsh(bed, &format!("airunner-cli certificate revoke {}", &serial[..8]));
+    let (line, _) =
+        completed_by_zsh(bed, &format!("airunner-cli certificate revoke {}", &serial[..28]), None);
     assert_eq!(line, format!("airunner-cli certificate revoke {serial} "));
 }
 

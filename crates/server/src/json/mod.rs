@@ -25,8 +25,8 @@ use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Status, body::Body};
 
-pub(crate) use body::WORTH_PACKING;
 pub use body::BodyLimits;
+pub(crate) use body::WORTH_PACKING;
 pub(crate) use body::read as read_body;
 pub(crate) use encoding::{Codec, accepts};
 pub use fault::Fault;

@@ -112,8 +112,7 @@ async fn what_is_packed_badly_or_says_nothing_of_it_is_refused() {
         ("not packed", message.clone()),
         ("nothing", Vec::new()),
     ] {
-        let refused =
-            admin.http("POST", GET_PRINCIPAL, &gzip, &frame(1, body.len(), &body)).await.unwrap();
+        let refused = admin.http("POST", GET_PRINCIPAL, &gzip, &frame(1, body.len(), &body)).await.unwrap();
         assert_eq!(refusal(&refused), (3, "invalid-argument".to_owned()), "{name}");
     }
     for headers in [&[GRPC][..], &[GRPC, ("grpc-encoding", "identity")]] {
