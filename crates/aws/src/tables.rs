@@ -18,6 +18,11 @@ impl TableNames {
         Self { stem: format!("{prefix}_{environment}") }
     }
 
+    /// What the names of all of them begin with.
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
     /// The full name of a table.
     pub fn of(&self, table: &Table) -> String {
         format!("{}_{}", self.stem, table.name)
@@ -148,8 +153,12 @@ pub const CERTIFICATES: Table = Table {
     indexes: &[
         index("by_principal", ordered(text("principal_id"), number("issued_at")), Projection::All),
         index("by_fingerprint", key(text("fingerprint")), Projection::All),
-        index("by_issue", ordered(text("issued_shard"), number("issued_at")), Projection::KeysOnly),
-        index("by_expiry", ordered(text("expiry_shard"), number("expires_at")), Projection::KeysOnly),
+        index("by_issue", ordered(text("issued_shard"), number("number")), Projection::KeysOnly),
+        index(
+            "by_expiry",
+            ordered(text("expiry_shard"), number("expires_at")),
+            Projection::Include(&["number"]),
+        ),
         index(
             "by_revocation",
             ordered(text("revoked_shard"), number("expires_at")),
@@ -172,8 +181,8 @@ pub const ENROLLMENTS: Table = Table {
     name: "enrollments",
     key: key(text("enrollment_id")),
     indexes: &[
-        index("by_creation", ordered(text("created_shard"), number("created_at")), Projection::All),
-        index("by_creator", ordered(text("created_by"), number("created_at")), Projection::All),
+        index("by_creation", ordered(text("created_shard"), number("number")), Projection::All),
+        index("by_creator", ordered(text("created_by"), number("number")), Projection::All),
     ],
     expires: true,
 };
@@ -190,17 +199,17 @@ pub const KEYRING: Table =
 pub const REQUESTS: Table =
     Table { name: "requests", key: key(text("request_key")), indexes: &[], expires: true };
 
-/// Jobs.
+/// Jobs. In `by_due` are those that wait and those that run, by when the next thing is due: to be leased, or taken back.
 pub const JOBS: Table = Table {
     name: "jobs",
     key: key(text("job_id")),
     indexes: &[
-        index("by_due", ordered(text("due_shard"), number("due_at")), Projection::KeysOnly),
-        index("by_holder", ordered(text("holder"), number("due_at")), Projection::KeysOnly),
-        index("by_owner", ordered(text("owner"), number("created_at")), Projection::KeysOnly),
-        index("by_state", ordered(text("state_shard"), number("created_at")), Projection::KeysOnly),
-        index("by_creation", ordered(text("created_shard"), number("created_at")), Projection::KeysOnly),
-        index("by_likeness", ordered(text("alike_shard"), number("created_at")), Projection::KeysOnly),
+        index("by_due", ordered(text("due_shard"), number("due_at")), Projection::Include(&["number"])),
+        index("by_holder", ordered(text("holder"), number("number")), Projection::KeysOnly),
+        index("by_owner", ordered(text("owner"), number("number")), Projection::KeysOnly),
+        index("by_state", ordered(text("state_shard"), number("number")), Projection::KeysOnly),
+        index("by_creation", ordered(text("created_shard"), number("number")), Projection::KeysOnly),
+        index("by_likeness", ordered(text("alike_shard"), number("number")), Projection::KeysOnly),
     ],
     expires: true,
 };

@@ -1,6 +1,8 @@
 //! The intents on the change feed.
 
-use airunner_core::{ChangeBatch, ChangeFeed, ChangeNumber, DenialSnapshot, Intent, Result, Timestamp};
+use airunner_core::{
+    ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, DenialSnapshot, Intent, Result, Timestamp,
+};
 use async_trait::async_trait;
 
 use crate::{
@@ -38,6 +40,14 @@ impl<E: Engine> ChangeFeed for Ports<E> {
             .await?;
         self.handed_out(snapshot.number);
         Ok(snapshot)
+    }
+
+    fn tells_of_edits(&self) -> bool {
+        E::TELLS_OF_EDITS
+    }
+
+    async fn append_change(&self, kind: ChangeKind, now: Timestamp) -> Result<()> {
+        self.write(Intent::AppendChange, move |rows| rows.append_change(now, &kind)).await
     }
 
     async fn prune_changes(&self, before: Timestamp, limit: u32) -> Result<u32> {
