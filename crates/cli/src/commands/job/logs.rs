@@ -74,9 +74,9 @@ pub(super) async fn write(
         after_sequence: 0,
     };
     let mut chunks = client.events().get_job_output(request).await?.into_inner();
-    let mut told = Told::new(output);
+    let mut delivery = Delivery::new(output);
     while let Some(chunk) = chunks.message().await? {
-        told.write(chunk.stream, &chunk.data)?;
+        delivery.write(chunk.stream, &chunk.data)?;
     }
     Ok(())
 }
@@ -84,15 +84,15 @@ pub(super) async fn write(
 /// Writes what a job prints until it ends, over lost connections.
 async fn follow(client: &Client, output: Output, job_id: &str, stream: Option<StreamName>) -> Result<()> {
     let mut events = Box::pin(follow_job(client, job_id, FollowOptions::default()));
-    let mut told = Told::new(output);
+    let mut delivery = Delivery::new(output);
     while let Some(followed) = events.next().await {
         let Followed::Event(event) = followed? else { break };
         match &event.kind {
             Some(Kind::Output(part)) if stream.is_none_or(|stream| wire(stream) as i32 == part.stream) => {
-                told.write(part.stream, &part.data)?;
+                delivery.write(part.stream, &part.data)?;
             }
             Some(Kind::Gap(_)) => {
-                told.aside(|| output.note("[the output that was here was dropped by the job's limit]"));
+                delivery.aside(|| output.note("[the output that was here was dropped by the job's limit]"));
             }
             _ => {}
         }
@@ -102,13 +102,13 @@ async fn follow(client: &Client, output: Output, job_id: &str, stream: Option<St
 
 /// A job's output on its way to a file or another program. Whoever watches sees how much has come; how much there is
 /// nobody knows, since the job may go on.
-struct Told {
+struct Delivery {
     output: Output,
     so_far: u64,
     progress: Option<Progress>,
 }
 
-impl Told {
+impl Delivery {
     fn new(output: Output) -> Self {
         let progress = output.is_watched_alone().then(|| progress::spinner(output, "waiting for output"));
         Self { output, so_far: 0, progress }
