@@ -5,9 +5,9 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use airunner_core::{
-    AuditEntry, Clock, DnsName, Error, IssuanceKind, Issuer, IssuerId, IssuerKind, IssuerState, KeyAlgorithm, KeyPurpose,
-    KeyWrap, Label, Principal, PrincipalId, PrincipalStatus, PrincipalType, Profile, Result, Sealed, Secret,
-    SecureRandom, Serial, Signer, Stores, Timestamp,
+    AuditEntry, Clock, DnsName, Error, IssuanceKind, Issuer, IssuerId, IssuerKind, IssuerState, KeyAlgorithm,
+    KeyPurpose, KeyWrap, Label, Principal, PrincipalId, PrincipalStatus, PrincipalType, Profile, Result,
+    Sealed, Secret, SecureRandom, Serial, Signer, Stores, Timestamp,
 };
 use airunner_pki::{
     CaParams, IssuerCertificate, LeafParams, PrivateKey, SubjectPublicKey, certificate_to_pem,

@@ -14,8 +14,8 @@ use airunner_core::{
 use airunner_pki::{AcceptedKeys, OidArc};
 
 use crate::{
-    issuer::Issuers, issuer::OutsideKeys, job::hub::JobHub, job::task_token::TaskTokens, live::Live, recent::RecentPrincipals,
-    seal::Sealer, status::StatusView,
+    issuer::Issuers, issuer::OutsideKeys, job::hub::JobHub, job::task_token::TaskTokens, live::Live,
+    recent::RecentPrincipals, seal::Sealer, status::StatusView,
 };
 
 /// What to do when a predecessor is renewed by a second key after its successor was seen.

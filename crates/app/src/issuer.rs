@@ -170,12 +170,7 @@ impl Issuers {
             .map(|issuer| issuer.record.id)
     }
 
-    pub(crate) async fn reload(
-        &self,
-        stores: &Stores,
-        sealer: &Sealer,
-        outside: &OutsideKeys,
-    ) -> Result<()> {
+    pub(crate) async fn reload(&self, stores: &Stores, sealer: &Sealer, outside: &OutsideKeys) -> Result<()> {
         let signing = self.current().signing.clone();
         self.current.store(Arc::new(load_set(stores, sealer, outside, signing).await?));
         self.changed.send_replace(());
@@ -266,8 +261,7 @@ impl App {
         if self.signs_with_held_key()? {
             return Err(offline("the issuing CA's key is held by KMS, and a server makes no key there"));
         }
-        let site =
-            Site { stores: &context.stores, clock: &*context.clock, random: &*context.random };
+        let site = Site { stores: &context.stores, clock: &*context.clock, random: &*context.random };
         let audit = permit.audit(context.now(), "ca.renew-issuer", "");
         let id = succeed(site, &context.sealer, &**root, None, audit).await?;
         status::catch_up(context).await?;

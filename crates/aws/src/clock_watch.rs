@@ -17,11 +17,7 @@ use aws_smithy_runtime_api::{
         runtime_components::RuntimeComponents,
     },
 };
-use aws_smithy_types::{
-    DateTime,
-    config_bag::ConfigBag,
-    date_time::Format,
-};
+use aws_smithy_types::{DateTime, config_bag::ConfigBag, date_time::Format};
 
 /// How far the clocks may be apart.
 const TOLERANCE: Duration = Duration::from_mins(2);
@@ -68,7 +64,8 @@ impl Intercept for ClockWatch {
         components: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let (Some(date), Some(time)) = (context.response().headers().get("date"), components.time_source()) {
+        if let (Some(date), Some(time)) = (context.response().headers().get("date"), components.time_source())
+        {
             self.note(date, time.now());
         }
         Ok(())

@@ -5,9 +5,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use airunner_core::{Error, Label};
 use aws_credential_types::provider::error::CredentialsError;
-use aws_smithy_runtime_api::{
-    client::{orchestrator::HttpResponse, result::SdkError},
-};
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::Aws;
@@ -147,24 +145,43 @@ impl Aws {
 
 fn sort(code: &str, status: u16) -> Sort {
     match code {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "AuthorizationError" | "Forbidden" => {
-            Sort::Denied
-        }
-        "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" | "MissingAuthenticationToken" => {
-            Sort::Credentials
-        }
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnauthorizedOperation"
+        | "AuthorizationError"
+        | "Forbidden" => Sort::Denied,
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "MissingAuthenticationToken" => Sort::Credentials,
         "ExpiredToken" | "ExpiredTokenException" => Sort::ExpiredCredentials,
-        "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "RequestExpired"
+        "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "RequestTimeTooSkewed"
+        | "RequestExpired"
         | "RequestInTheFuture" => Sort::Signature,
-        "NotFoundException" | "ParameterNotFound" | "ParameterVersionNotFound" | "ResourceNotFoundException"
-        | "NoSuchBucket" | "NotFound" => Sort::Missing,
+        "NotFoundException"
+        | "ParameterNotFound"
+        | "ParameterVersionNotFound"
+        | "ResourceNotFoundException"
+        | "NoSuchBucket"
+        | "NotFound" => Sort::Missing,
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             Sort::ElsewhereInAws
         }
-        "ThrottlingException" | "Throttling" | "ThrottledException" | "TooManyRequestsException" | "SlowDown"
-        | "RequestLimitExceeded" | "ProvisionedThroughputExceededException" | "LimitExceededException"
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "TooManyRequestsException"
+        | "SlowDown"
+        | "RequestLimitExceeded"
+        | "ProvisionedThroughputExceededException"
+        | "LimitExceededException"
         | "RequestThrottled" => Sort::Throttled,
-        "DisabledException" | "KMSInvalidStateException" | "KeyUnavailableException" | "InvalidKeyUsageException"
+        "DisabledException"
+        | "KMSInvalidStateException"
+        | "KeyUnavailableException"
+        | "InvalidKeyUsageException"
         | "UnsupportedOperationException" => Sort::KeyState,
         _ => match status {
             301 | 307 => Sort::ElsewhereInAws,

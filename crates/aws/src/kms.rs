@@ -174,8 +174,15 @@ pub async fn create_nameless_key(
         KmsUse::Wrap => (KeySpec::SymmetricDefault, KeyUsageType::EncryptDecrypt),
     };
     let tag = Tag::builder().tag_key("made-by").tag_value("airunner").build().map_err(Error::internal)?;
-    let made =
-        aws.kms().create_key().key_spec(spec).key_usage(usage).description(description).tags(tag).send().await;
+    let made = aws
+        .kms()
+        .create_key()
+        .key_spec(spec)
+        .key_usage(usage)
+        .description(description)
+        .tags(tag)
+        .send()
+        .await;
     let deed = Deed::new("kms:CreateKey", resource(name), "");
     let metadata = made.map_err(|error| aws.failure(&deed, error))?.key_metadata;
     let arn = metadata.and_then(|metadata| metadata.arn).ok_or_else(|| Error::internal("KMS told no ARN"))?;

@@ -18,8 +18,8 @@ use airunner_store::output::{check, record};
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
-pub use bucket::{create_bucket, has_bucket};
 use bucket::Bucket;
+pub use bucket::{create_bucket, has_bucket};
 use names::{Kind, Listing, Object};
 
 use crate::Aws;
@@ -204,7 +204,9 @@ impl Inner {
         let Some(lost) = lost else { return Ok(total) };
         // First it is written that they go, so that nobody misses them unawares.
         self.bucket.put_new(&names::lost_key(job, lost), Vec::new()).await?;
-        gone.extend(listing.lost.iter().filter(|older| **older < lost).map(|older| names::lost_key(job, *older)));
+        gone.extend(
+            listing.lost.iter().filter(|older| **older < lost).map(|older| names::lost_key(job, *older)),
+        );
         self.bucket.delete(&gone).await?;
         Ok(total)
     }

@@ -53,8 +53,7 @@ pub async fn find_parameters(aws: &Aws, names: &[&str]) -> Result<Vec<Option<Par
     for parameter in answer.parameters.unwrap_or_default() {
         let place = names.iter().position(|name| Some(*name) == parameter.name.as_deref());
         let (Some(place), Some(value)) = (place, parameter.value) else { continue };
-        found[place] =
-            Some(Parameter { value: Secret::new(value.into_bytes()), version: parameter.version });
+        found[place] = Some(Parameter { value: Secret::new(value.into_bytes()), version: parameter.version });
     }
     Ok(found)
 }

@@ -54,7 +54,11 @@ pub(crate) fn json(body: &str) -> Answer {
 
 /// What S3 says when it refuses.
 pub(crate) fn s3_refusal(status: u16, code: &str) -> Answer {
-    Answer::Says(status, format!("<Error><Code>{code}</Code><Message>as the test says</Message></Error>"), None)
+    Answer::Says(
+        status,
+        format!("<Error><Code>{code}</Code><Message>as the test says</Message></Error>"),
+        None,
+    )
 }
 
 /// Services that give these answers one after another, and the last for ever. Retries and time-outs don't wait.

@@ -94,7 +94,9 @@ const MAKES: &str = "make it with Terraform, or with `airunner-cli bootstrap` an
 async fn exists(aws: &Aws, name: &str) -> Result<bool> {
     match aws.secrets().describe_secret().secret_id(name).send().await {
         Ok(_) => Ok(true),
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
+        Err(error)
+            if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) =>
+        {
             Ok(false)
         }
         Err(error) => Err(aws.failure(&deed("secretsmanager:DescribeSecret", name), error)),

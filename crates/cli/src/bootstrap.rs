@@ -157,7 +157,8 @@ impl BootstrapArgs {
             || self.create_key
             || self.aws.is_given();
         if self.environment == Environment::Local && asks_for_aws {
-            let message = "--environment=local is all in files: leave out what is about AWS, or bootstrap dev or prod";
+            let message =
+                "--environment=local is all in files: leave out what is about AWS, or bootstrap dev or prod";
             return Err(Failure::Usage(message.to_owned()));
         }
         let home = self.home()?;

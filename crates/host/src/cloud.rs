@@ -132,8 +132,7 @@ impl Cloud {
     /// Makes another key of the kind of `like`, and puts `alias` on it.
     pub(crate) async fn replace_key(&self, alias: &str, like: KeyAlgorithm) -> Result<HeldSigner> {
         let purpose = KmsUse::Sign(like);
-        let arn =
-            kms::create_nameless_key(&self.aws, alias, purpose, "airunner: signs certificates").await?;
+        let arn = kms::create_nameless_key(&self.aws, alias, purpose, "airunner: signs certificates").await?;
         let signer = self.signer(&arn).await?;
         kms::move_alias(&self.aws, alias, &arn).await?;
         Ok(signer)

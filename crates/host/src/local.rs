@@ -14,9 +14,7 @@ use airunner_net::TlsProfile;
 use crate::{
     Cloud, Config, Home, MasterKey,
     bootstrap::{self, Bootstrapped, Ground, Outcome, Plan, Root, StepReport},
-    config::{
-        Backend, Environment, FlagSetting, IssuerPlace, MasterKeyConfig, PemSource, RootPlace,
-    },
+    config::{Backend, Environment, FlagSetting, IssuerPlace, MasterKeyConfig, PemSource, RootPlace},
     files, key_file,
     open::{OpenStores, open_master_key, open_stores},
 };

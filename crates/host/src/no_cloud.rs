@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use airunner_app::issuer::OutsideKeys;
-use airunner_core::{
-    Error, KeyAlgorithm, KeyWrap, Label, OutputStore, Result, Secret, SecureRandom, Stores,
-};
+use airunner_core::{Error, KeyAlgorithm, KeyWrap, Label, OutputStore, Result, Secret, SecureRandom, Stores};
 
 use crate::{
     Config,

@@ -66,7 +66,9 @@ pub async fn open_stores(
     random: Arc<dyn SecureRandom>,
 ) -> Result<OpenStores> {
     let mut open = open_backend(config, cloud, random).await?;
-    if let (Backend::Sqlite, Some(_), Some(cloud)) = (config.store().backend(), config.store().bucket(), cloud) {
+    if let (Backend::Sqlite, Some(_), Some(cloud)) =
+        (config.store().backend(), config.store().bucket(), cloud)
+    {
         let output = Measured::new(cloud.output(config).await?, open.stores.measures.clone());
         open.stores.output = Arc::new(output);
     }
@@ -158,7 +160,7 @@ pub async fn open_app(
     let stores = open_stores(config, cloud.as_ref(), random.clone()).await?;
     if config.store().backend() == Backend::Memory {
         let master_key = MasterKey::ephemeral(random.clone())?;
-        
+
         let ground = Ground {
             config,
             stores: stores.stores(),
@@ -181,8 +183,7 @@ pub async fn open_app(
         cloud.check_clock()?;
     }
     let stores_of_app = stores.stores().clone();
-    let app =
-        App::open_with(stores_of_app, clock, random, &master_key, settings(config), outside).await?;
+    let app = App::open_with(stores_of_app, clock, random, &master_key, settings(config), outside).await?;
     Ok(OpenHost { app: Arc::new(app), stores, made: None, cloud })
 }
 

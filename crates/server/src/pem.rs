@@ -70,9 +70,8 @@ impl PemPlace {
             Self::Held(pem) => Ok(pem.clone()),
             Self::File(path) => {
                 let path = path.clone();
-                let read = move || {
-                    std::fs::read(&path).map(Secret::new).map_err(|error| file_error(&path, error))
-                };
+                let read =
+                    move || std::fs::read(&path).map(Secret::new).map_err(|error| file_error(&path, error));
                 tokio::task::spawn_blocking(read).await.map_err(Error::internal)?
             }
             Self::Parameter(name) => {

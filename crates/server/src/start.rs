@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     db::{self, DbCommand},
     embedded,
+    pem::{PemPair, PemPlace},
     router::RateLimits,
     serve::{Addresses, BODY_TIMEOUT, ServeOptions, Server, Sockets},
-    pem::{PemPair, PemPlace},
     tls::{TlsNames, TlsSource},
 };
 

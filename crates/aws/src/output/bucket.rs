@@ -99,7 +99,10 @@ impl Bucket {
                 let (key, code) = (error.key().unwrap_or_default(), error.code().unwrap_or_default());
                 return Err(Error::new(
                     Label::AwsDenied,
-                    format!("S3 did not delete {key} of the bucket {} ({code}): allow s3:DeleteObject", self.name),
+                    format!(
+                        "S3 did not delete {key} of the bucket {} ({code}): allow s3:DeleteObject",
+                        self.name
+                    ),
                 ));
             }
         }
@@ -140,7 +143,8 @@ pub async fn create_bucket(aws: &Aws, name: &str) -> Result<bool> {
         .ignore_public_acls(true)
         .restrict_public_buckets(true)
         .build();
-    let put = aws.s3().put_public_access_block().bucket(name).public_access_block_configuration(closed).send();
+    let put =
+        aws.s3().put_public_access_block().bucket(name).public_access_block_configuration(closed).send();
     put.await.map_err(|error| aws.failure(&deed("s3:PutBucketPublicAccessBlock", name), error))?;
     Ok(made)
 }

@@ -78,7 +78,8 @@ async fn merge(inner: &Inner, job: JobId, run: &[Object]) -> Result<bool> {
     let (Some(first), Some(last)) = (run.first(), place) else { return Ok(false) };
     let merged = Object { first: first.first, last, kind: Kind::Segment, size: body.len() as u64 };
     inner.bucket.put_new(&merged.key(job), body).await?;
-    let old: Vec<_> = run.iter().map(|object| object.key(job)).filter(|key| *key != merged.key(job)).collect();
+    let old: Vec<_> =
+        run.iter().map(|object| object.key(job)).filter(|key| *key != merged.key(job)).collect();
     inner.bucket.delete(&old).await?;
     Ok(true)
 }

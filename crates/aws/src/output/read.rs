@@ -10,7 +10,12 @@ const WINDOW: u64 = 1024 * 1024;
 /// How often the list is read anew because an object in it is gone: merged, or let go.
 const TRIES: u32 = 5;
 
-pub(super) async fn after(inner: &Inner, job: JobId, after: Sequence, max_bytes: usize) -> Result<OutputRead> {
+pub(super) async fn after(
+    inner: &Inner,
+    job: JobId,
+    after: Sequence,
+    max_bytes: usize,
+) -> Result<OutputRead> {
     for _ in 0..TRIES {
         if let Some(read) = try_after(inner, job, after, max_bytes).await? {
             return Ok(read);
@@ -88,7 +93,11 @@ impl Reader {
             }
             if parsed == 0 {
                 // Objects are put whole: somebody else wrote to this one.
-                tracing::error!(key, offset, "an object with output is damaged; the rest of it is passed over");
+                tracing::error!(
+                    key,
+                    offset,
+                    "an object with output is damaged; the rest of it is passed over"
+                );
                 break;
             }
         }

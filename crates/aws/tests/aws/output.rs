@@ -30,7 +30,12 @@ fn job(seed: u64) -> JobId {
 
 fn chunk(n: u64, bytes: &[u8]) -> OutputChunk {
     let sequence = Sequence::new(1, n);
-    OutputChunk { sequence, at: Timestamp::from_millis(5), stream: OutputStream::Stdout, bytes: bytes.to_vec() }
+    OutputChunk {
+        sequence,
+        at: Timestamp::from_millis(5),
+        stream: OutputStream::Stdout,
+        bytes: bytes.to_vec(),
+    }
 }
 
 async fn keys(bucket: &str) -> Vec<String> {

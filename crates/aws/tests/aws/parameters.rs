@@ -38,7 +38,9 @@ async fn a_missing_parameter_names_itself_and_both_ways_to_make_it() {
     assert!(found[0].is_none() && found[1].is_some());
     let error = read_parameters(&aws, &[&there, "/airunner/prod/missing"]).await.unwrap_err();
     assert_eq!(error.label(), Label::AwsMissing);
-    for says in ["/airunner/prod/missing", "Terraform", "bootstrap --environment=prod --create", "[aws] region"] {
+    for says in
+        ["/airunner/prod/missing", "Terraform", "bootstrap --environment=prod --create", "[aws] region"]
+    {
         assert!(error.message().contains(says), "{error} does not say {says}");
     }
 }

@@ -161,9 +161,8 @@ impl RenewIssuerArgs {
     fn run(&self, context: &Context) -> Result<Report> {
         if self.server_side {
             let client = context.client()?;
-            let renewed = wait(async {
-                Ok(client.issuers().renew_issuer(RenewIssuerRequest {}).await?.into_inner())
-            })?;
+            let renewed =
+                wait(async { Ok(client.issuers().renew_issuer(RenewIssuerRequest {}).await?.into_inner()) })?;
             let issuer = present(renewed.issuer, "issuer")?;
             return RenewedView { issuer_id: issuer.issuer_id, issuing: None }.report();
         }

@@ -152,7 +152,8 @@ impl Work<'_> {
     }
 
     async fn root_in_kms(&self, there: &[Issuer]) -> Result<Option<RootKey>> {
-        let (RootPlace::Kms(name), Some(cloud)) = (self.ground.config.root().place(), self.ground.cloud) else {
+        let (RootPlace::Kms(name), Some(cloud)) = (self.ground.config.root().place(), self.ground.cloud)
+        else {
             return Ok(None);
         };
         let is_found = !there.is_empty() && !self.plan.force_new_ca;

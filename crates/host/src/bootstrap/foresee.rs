@@ -3,9 +3,7 @@
 use airunner_app::bootstrap::Step;
 use airunner_core::Result;
 
-use super::{
-    ADMIN, ADMIN_CERTIFICATE, AUTHORITY, Ground, Outcome, Plan, SERVER, StepReport, UPLOAD, Work,
-};
+use super::{ADMIN, ADMIN_CERTIFICATE, AUTHORITY, Ground, Outcome, Plan, SERVER, StepReport, UPLOAD, Work};
 use crate::Home;
 
 /// The steps of [`super::run`] as they would come out.

@@ -34,7 +34,8 @@ impl<'a> Work<'a> {
     /// The parameters of SSM that the configuration has servers read, if it does.
     pub(super) fn parameters(&self) -> Option<Parameters<'a>> {
         let tls = self.ground.config.tls();
-        let (Some(PemSource::Parameter(cert)), Some(PemSource::Parameter(key))) = tls.identity().unzip() else {
+        let (Some(PemSource::Parameter(cert)), Some(PemSource::Parameter(key))) = tls.identity().unzip()
+        else {
             return None;
         };
         let ca = match tls.ca() {
@@ -81,11 +82,7 @@ impl<'a> Work<'a> {
 
     /// Puts certificate and key. Two that do so at once may leave one's key and the other's certificate: then one of them
     /// does it again.
-    async fn put_pair(
-        &self,
-        parameters: Parameters<'_>,
-        server: &Credentials,
-    ) -> Result<(Outcome, Outcome)> {
+    async fn put_pair(&self, parameters: Parameters<'_>, server: &Credentials) -> Result<(Outcome, Outcome)> {
         let cloud = parameters.cloud;
         let key = UploadValue::Secure(server.key.to_pem(None)?);
         let cert = UploadValue::Plain(Secret::new(pair::chain_pem(&server.chain).into_bytes()));

@@ -15,17 +15,21 @@ impl AwsConfig {
     pub(super) fn validate(source: &Source) -> Result<Self> {
         let region = source.text("aws.region")?.map(str::to_owned);
         let is_region = |text: &str| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if let Some(region) = region.as_deref().filter(|region| !is_region(region)) {
-            return Err(source.refuse("aws.region", format!("is {region:?}, and must be a region as eu-central-1")));
+            return Err(
+                source.refuse("aws.region", format!("is {region:?}, and must be a region as eu-central-1"))
+            );
         }
         let endpoint = source.text("aws.endpoint")?.map(str::to_owned);
         let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
         if let Some(endpoint) = endpoint.as_deref().filter(|endpoint| !is_url(endpoint)) {
-            return Err(
-                source.refuse("aws.endpoint", format!("is {endpoint:?}, and must be an URL as https://host:port"))
-            );
+            return Err(source.refuse(
+                "aws.endpoint",
+                format!("is {endpoint:?}, and must be an URL as https://host:port"),
+            ));
         }
         Ok(Self { region, endpoint })
     }

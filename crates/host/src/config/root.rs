@@ -27,7 +27,9 @@ impl RootConfig {
         let online = source.boolean("root.online")?.unwrap_or(false);
         let place = match (source.text("root.kms_key")?, source.text("root.secret")?) {
             (Some(_), Some(_)) => {
-                return Err(source.refuse("root.secret", "and root.kms_key are both set: the root has one key"));
+                return Err(
+                    source.refuse("root.secret", "and root.kms_key are both set: the root has one key")
+                );
             }
             (Some(name), None) => {
                 super::master_key::check_kms_name(source, "root.kms_key", name)?;

@@ -68,17 +68,21 @@ impl StoreConfig {
         }
         let prefix = source.text("store.prefix")?.unwrap_or(DEFAULT_PREFIX).to_owned();
         let is_name = |text: &str| {
-            (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            (1..=32).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if !is_name(&prefix) {
             return Err(source.refuse("store.prefix", "is 1 to 32 lower-case letters, digits and hyphens"));
         }
         let bucket = source.text("store.bucket")?.map(str::to_owned);
         if backend == Backend::Memory && bucket.is_some() {
-            return Err(source.refuse("store.bucket", "is set, but the memory backend keeps its output itself"));
+            return Err(
+                source.refuse("store.bucket", "is set, but the memory backend keeps its output itself")
+            );
         }
         if bucket.as_deref().is_some_and(|bucket| !is_bucket(bucket)) {
-            return Err(source.refuse("store.bucket", "is the name of an S3 bucket: 3 to 63 characters of a-z 0-9 . -"));
+            return Err(source
+                .refuse("store.bucket", "is the name of an S3 bucket: 3 to 63 characters of a-z 0-9 . -"));
         }
         let path = source.path("store.path")?.unwrap_or_else(|| source.resolve(Path::new("airunner.db")));
         Ok(Self { backend, path, prefix, bucket })

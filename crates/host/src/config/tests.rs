@@ -74,9 +74,13 @@ fn a_typo_is_named_with_its_line_and_what_was_meant() {
 
 #[test]
 fn keys_of_features_that_are_not_here_are_unknown() {
-    for text in ["journal = \"x\"", "[store]
-region = \"x\"", "[audit]
-witness = \"x\""] {
+    for text in [
+        "journal = \"x\"",
+        "[store]
+region = \"x\"",
+        "[audit]
+witness = \"x\"",
+    ] {
         assert!(refusal(text).contains("unknown"), "{text}");
     }
 }
@@ -272,7 +276,10 @@ fn what_is_in_aws_is_named_once_and_in_its_form() {
 #[test]
 fn what_makes_no_sense_in_aws_is_refused_by_name() {
     for (more, says) in [
-        ("[tls]\ncert = \"ssm:server-cert\"\nkey = \"k\"", "tls.cert names the SSM parameter \"server-cert\""),
+        (
+            "[tls]\ncert = \"ssm:server-cert\"\nkey = \"k\"",
+            "tls.cert names the SSM parameter \"server-cert\"",
+        ),
         ("[tls]\npoll = \"10ms\"", "tls.poll is \"10ms\", and must be between 1s and 1h"),
         ("[root]\nonline = true", "root.online is true, and only a root in KMS"),
         ("[root]\nsecret = \"/a\"\nonline = true", "root.online is true, and only a root in KMS"),

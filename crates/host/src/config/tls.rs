@@ -44,7 +44,9 @@ impl TlsConfig {
                     Ok(Some(PemSource::Parameter(parameter.to_owned())))
                 }
                 Some(parameter) => {
-                    let why = format!("names the SSM parameter {parameter:?}, and must be as ssm:/airunner/prod/server-cert");
+                    let why = format!(
+                        "names the SSM parameter {parameter:?}, and must be as ssm:/airunner/prod/server-cert"
+                    );
                     Err(source.refuse(key, why))
                 }
                 None => Ok(source.path(key)?.map(PemSource::File).or_else(in_variable)),

@@ -77,8 +77,7 @@ fn head(plan: &LocalPlan, ip: IpAddr) -> Result<String> {
     line(&mut text, "trust_domain", domain.as_str());
 
     text.push_str("\n[server]\n");
-    let address =
-        |given: Option<SocketAddr>, port| given.unwrap_or(SocketAddr::from((ip, port))).to_string();
+    let address = |given: Option<SocketAddr>, port| given.unwrap_or(SocketAddr::from((ip, port))).to_string();
     line(&mut text, "api_addr", &address(plan.api_addr, 8443));
     line(&mut text, "public_addr", &address(plan.public_addr, 8444));
     line(&mut text, "plain_addr", &address(plan.plain_addr, 8080));
@@ -148,7 +147,9 @@ fn text(plan: &LocalPlan) -> Result<String> {
     text.push_str("\n[master_key]\n");
     line(&mut text, "keyfile", "master.key");
 
-    text.push_str("\n[worker]\n# A worker inside the server, so that one process is a whole system.\nembedded = true\n");
+    text.push_str(
+        "\n[worker]\n# A worker inside the server, so that one process is a whole system.\nembedded = true\n",
+    );
     if plan.same_user {
         text.push_str(
             "# Jobs run as the server's own user, who can read the keys in this folder: for one's own machine only.\n\

@@ -197,11 +197,11 @@ fn two_at_once_on_two_machines_make_one_ca() {
             let world = World(Place { folder, ..world.0.clone() });
             fs::create_dir(&world.0.folder).unwrap();
             let runs = (0..3).map(|n| {
-                let home = if n == 0 { world.home() } else { Home::at(world.0.folder.join(format!("other-{n}"))) };
+                let home =
+                    if n == 0 { world.home() } else { Home::at(world.0.folder.join(format!("other-{n}"))) };
                 world.configure(&home, root);
                 std::thread::spawn(move || {
-                    let runtime =
-                        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     let local = runtime.block_on(bootstrap(&home, &plan(true))).unwrap();
                     outcome(&local, "certificate authority")
                 })
@@ -225,7 +225,8 @@ fn placeholders_are_replaced_and_servers_refuse_them_by_name() {
         world.configure(&home, SECRET_ROOT);
         bootstrap(&home, &plan(true)).await.unwrap();
         // As Terraform makes them.
-        let options = AwsOptions { region: Some(REGION.to_owned()), endpoint: Some(world.0.endpoint.clone()) };
+        let options =
+            AwsOptions { region: Some(REGION.to_owned()), endpoint: Some(world.0.endpoint.clone()) };
         let aws = Aws::connect(&options).await.unwrap();
         let placeholder = Secret::new(PLACEHOLDER.as_bytes().to_vec());
         for (name, kind) in
@@ -245,31 +246,34 @@ fn placeholders_are_replaced_and_servers_refuse_them_by_name() {
 
 #[test]
 fn thresholds_and_force_replace_the_server_s_certificate_where_servers_look() {
-    in_aws("cloud::thresholds_and_force_replace_the_server_s_certificate_where_servers_look", async |world| {
-        let home = world.home();
-        world.configure(&home, KMS_ROOT);
-        bootstrap(&home, &plan(true)).await.unwrap();
-        let before = world.parameters().await;
-        let rotated = local::rotate_server(&home, &means(&|_| Ok(()))).await.unwrap();
-        assert_eq!((rotated.step.outcome, rotated.cert.as_str()), (Outcome::Replaced, CERT));
-        let after = world.parameters().await;
-        assert_eq!(before[0], after[0]);
-        assert!(before[1] != after[1] && before[2] != after[2]);
-        assert!(all_found(&bootstrap(&home, &plan(false)).await.unwrap()));
+    in_aws(
+        "cloud::thresholds_and_force_replace_the_server_s_certificate_where_servers_look",
+        async |world| {
+            let home = world.home();
+            world.configure(&home, KMS_ROOT);
+            bootstrap(&home, &plan(true)).await.unwrap();
+            let before = world.parameters().await;
+            let rotated = local::rotate_server(&home, &means(&|_| Ok(()))).await.unwrap();
+            assert_eq!((rotated.step.outcome, rotated.cert.as_str()), (Outcome::Replaced, CERT));
+            let after = world.parameters().await;
+            assert_eq!(before[0], after[0]);
+            assert!(before[1] != after[1] && before[2] != after[2]);
+            assert!(all_found(&bootstrap(&home, &plan(false)).await.unwrap()));
 
-        let forced = LocalPlan { steps: Plan { force: true, ..plan(false).steps }, ..plan(false) };
-        let forced = bootstrap(&home, &forced).await.unwrap();
-        for what in ["server certificate", "admin certificate"] {
-            assert_eq!(outcome(&forced, what), Outcome::Replaced, "{what}");
-        }
-        assert_eq!(outcome(&forced, "certificate authority"), Outcome::Found);
+            let forced = LocalPlan { steps: Plan { force: true, ..plan(false).steps }, ..plan(false) };
+            let forced = bootstrap(&home, &forced).await.unwrap();
+            for what in ["server certificate", "admin certificate"] {
+                assert_eq!(outcome(&forced, what), Outcome::Replaced, "{what}");
+            }
+            assert_eq!(outcome(&forced, "certificate authority"), Outcome::Found);
 
-        let new_ca = LocalPlan { steps: Plan { force_new_ca: true, ..plan(false).steps }, ..plan(false) };
-        let new_ca = bootstrap(&home, &new_ca).await.unwrap();
-        assert_eq!(outcome(&new_ca, "certificate authority"), Outcome::Replaced);
-        assert_ne!(world.parameters().await[0], after[0]);
-        assert!(all_found(&bootstrap(&home, &plan(false)).await.unwrap()));
-    });
+            let new_ca = LocalPlan { steps: Plan { force_new_ca: true, ..plan(false).steps }, ..plan(false) };
+            let new_ca = bootstrap(&home, &new_ca).await.unwrap();
+            assert_eq!(outcome(&new_ca, "certificate authority"), Outcome::Replaced);
+            assert_ne!(world.parameters().await[0], after[0]);
+            assert!(all_found(&bootstrap(&home, &plan(false)).await.unwrap()));
+        },
+    );
 }
 
 #[test]
@@ -294,7 +298,12 @@ fn kms_signs_the_successor_and_where_asked_every_leaf() {
         }
         let verified = Command::new("openssl")
             .args(["verify", "-x509_strict", "-CAfile"])
-            .args([folder.join("ca.pem"), "-untrusted".into(), folder.join("cert.pem"), folder.join("cert.pem")])
+            .args([
+                folder.join("ca.pem"),
+                "-untrusted".into(),
+                folder.join("cert.pem"),
+                folder.join("cert.pem"),
+            ])
             .output()
             .unwrap();
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));

@@ -142,7 +142,9 @@ fn what_is_built_without_aws_has_nothing_of_its_sdk() {
             let metadata = MetadataCommand::new()
                 .manifest_path(&manifest)
                 .features(features)
-                .other_options(["--locked", "--filter-platform", "x86_64-unknown-linux-gnu"].map(str::to_owned))
+                .other_options(
+                    ["--locked", "--filter-platform", "x86_64-unknown-linux-gnu"].map(str::to_owned),
+                )
                 .exec()
                 .unwrap();
             compiled_into(&metadata, room).into_iter().filter(of_sdk).collect::<Vec<_>>()
@@ -150,7 +152,9 @@ fn what_is_built_without_aws_has_nothing_of_its_sdk() {
         let without = with(CargoOpt::NoDefaultFeatures);
         assert!(without.is_empty(), "{room} without features is compiled with {without:?}");
         // And what is looked for is found where it is.
-        assert!(with(CargoOpt::SomeFeatures(vec!["aws".to_owned()])).iter().any(|name| name == "aws-sdk-kms"));
+        assert!(
+            with(CargoOpt::SomeFeatures(vec!["aws".to_owned()])).iter().any(|name| name == "aws-sdk-kms")
+        );
     }
 }
 

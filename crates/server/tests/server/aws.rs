@@ -105,8 +105,7 @@ impl World {
     }
 
     async fn read(&self, name: &str) -> String {
-        let config =
-            airunner_host::Config::load(Some(&self.bed.home.server_toml()), &|_| None, &[]).unwrap();
+        let config = airunner_host::Config::load(Some(&self.bed.home.server_toml()), &|_| None, &[]).unwrap();
         let cloud = Cloud::of(&config).await.unwrap().unwrap();
         let value = cloud.read_parameters(&[name]).await.unwrap().pop().unwrap();
         String::from_utf8(value.expose().to_vec()).unwrap()
