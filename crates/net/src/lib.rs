@@ -21,7 +21,7 @@ mod verifier;
 mod watched;
 
 pub use client::{BundleProbe, ClientTls, bundle_probe_config, client_config};
-pub use connect::{ClientStream, connect};
+pub use connect::{ClientStream, StreamEnd, connect};
 pub use connection::{Connection, ConnectionHandle, Peer, Protocol, Stream};
 pub use failure::{FailureSlot, TlsFailure, tls_failure};
 pub use handshake::Refusal;

@@ -12,29 +12,22 @@ use airunner_net::{
     ClientVerifier, ConnectionHandler, Limits, Listener, Network, ServerIdentity, TlsProfile, TrustAnchors,
     serve_plain, serve_tls, server_config,
 };
-use airunner_proto::{
-    DESCRIPTOR_SET, audit::v1::audit_service_server::AuditServiceServer,
-    ca::v1::certificate_service_server::CertificateServiceServer,
-    ca::v1::enrollment_service_server::EnrollmentServiceServer,
-    ca::v1::issuer_service_server::IssuerServiceServer,
-    job::v1::job_events_service_server::JobEventsServiceServer,
-    job::v1::job_service_server::JobServiceServer,
-    principal::v1::principal_service_server::PrincipalServiceServer,
-};
+use airunner_proto::DESCRIPTOR_SET;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic_health::ServingStatus;
 
 use crate::{
     connection::{Connections, Entrance, Revocations},
     error::http_status,
-    grpc::{Api, AuditApi, CertificateApi, EnrollmentApi, EventsApi, IssuerApi, JobApi, PrincipalApi},
+    grpc::{self, Api},
     json::Transcoder,
     method::Methods,
     metrics::Metrics,
     openapi,
     plain::{PlainConnections, PlainDoor, PlainListener},
-    router::{MAX_MESSAGE, OwnNames, RateLimits, Rates, Router, RouterParts, Streams},
+    router::{OwnNames, RateLimits, Rates, Router, RouterParts, Streams},
     tls::{ServerLeaf, TlsNames, TlsSource},
 };
 
@@ -362,22 +355,11 @@ async fn routes(
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = tonic::service::Routes::new(
-        PrincipalServiceServer::new(PrincipalApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
-    )
-    .add_service(
-        CertificateServiceServer::new(CertificateApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
-    )
-    .add_service(
-        EnrollmentServiceServer::new(EnrollmentApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
-    )
-    .add_service(IssuerServiceServer::new(IssuerApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
-    .add_service(JobServiceServer::new(JobApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
-    .add_service(JobEventsServiceServer::new(EventsApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
-    .add_service(AuditServiceServer::new(AuditApi(api)).max_decoding_message_size(MAX_MESSAGE))
-    .add_service(health)
-    .add_service(reflection().build_v1().map_err(Error::internal)?)
-    .add_service(reflection().build_v1alpha().map_err(Error::internal)?);
+    let packed = CompressionEncoding::Gzip;
+    let routes = grpc::services(&api)
+        .add_service(health.accept_compressed(packed))
+        .add_service(reflection().build_v1().map_err(Error::internal)?.accept_compressed(packed))
+        .add_service(reflection().build_v1alpha().map_err(Error::internal)?.accept_compressed(packed));
     Ok((routes.prepare().into_axum_router(), reporter))
 }
 

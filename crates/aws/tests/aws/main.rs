@@ -11,6 +11,7 @@ mod kms;
 mod output;
 mod parameters;
 mod setup;
+mod terraform;
 mod traffic;
 mod world;
 
