@@ -115,14 +115,14 @@ async fn what_another_key_wrapped_is_a_wrong_master_key() {
         "KeyUsage":"ENCRYPT_DECRYPT","KeySpec":"SYMMETRIC_DEFAULT"}}"#;
     for code in ["IncorrectKeyException", "InvalidCiphertextException"] {
         let replayed = Replayed::new([json(key), refusal(code)]);
-        let wrap = KmsKeyWrap::open(&replayed.aws, "alias/airunner-prod-seal").await.unwrap();
+        let wrap = KmsKeyWrap::open(&replayed.aws, "alias/airunner-prod-sealing").await.unwrap();
         let error = wrap.unwrap(b"wrapped by another", b"here").await.unwrap_err();
-        says(&error, Label::WrongMasterKey, &["alias/airunner-prod-seal", "kms_key"]);
+        says(&error, Label::WrongMasterKey, &["alias/airunner-prod-sealing", "kms_key"]);
     }
     let replayed = Replayed::new([json(key), refusal("AccessDeniedException")]);
-    let wrap = KmsKeyWrap::open(&replayed.aws, "alias/airunner-prod-seal").await.unwrap();
+    let wrap = KmsKeyWrap::open(&replayed.aws, "alias/airunner-prod-sealing").await.unwrap();
     let error = wrap.wrap(&Secret::new(vec![1]), b"here").await.unwrap_err();
-    says(&error, Label::AwsDenied, &["kms:Encrypt", "alias/airunner-prod-seal"]);
+    says(&error, Label::AwsDenied, &["kms:Encrypt", "alias/airunner-prod-sealing"]);
 }
 
 #[tokio::test]

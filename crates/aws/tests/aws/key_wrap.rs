@@ -42,7 +42,7 @@ async fn a_key_that_can_t_wrap_is_refused_when_it_is_opened() {
     let error = KmsKeyWrap::open(&aws, &disabled).await.err().unwrap();
     assert!(error.message().contains("enable-key"), "{error}");
 
-    let error = KmsKeyWrap::open(&aws, "alias/airunner-prod-seal").await.err().unwrap();
+    let error = KmsKeyWrap::open(&aws, "alias/airunner-prod-sealing").await.err().unwrap();
     assert_eq!(error.label(), Label::AwsMissing);
     assert!(error.message().contains("--create-key"), "{error}");
 }

@@ -52,7 +52,7 @@ fn an_environment_is_made_looked_at_and_found() {
     cloud.run(PROD).failed(1, "--create");
     let foreseen = cloud.steps(&with(PROD, &["--create", "--dry-run"]));
     assert!(foreseen.iter().any(|(what, outcome)| what == "root key" && outcome == "made"), "{foreseen:?}");
-    cloud.run(PROD).failed(1, "alias/airunner-prod-seal");
+    cloud.run(PROD).failed(1, "alias/airunner-prod-sealing");
 
     let made = cloud.steps(&with(PROD, &["--create"]));
     for what in ["master key", "root key", "tables", "output bucket", "certificate authority"] {
@@ -73,7 +73,7 @@ fn an_environment_is_made_looked_at_and_found() {
         "region = \"eu-central-1\"",
         "key = \"ssm:/airunner/prod/server-key\"",
         "backend = \"dynamodb\"",
-        "kms_key = \"alias/airunner-prod-seal\"",
+        "kms_key = \"alias/airunner-prod-sealing\"",
         "kms_key = \"alias/airunner-prod-ca\"",
     ] {
         assert!(config.contains(line), "{config} lacks {line}");
@@ -81,7 +81,7 @@ fn an_environment_is_made_looked_at_and_found() {
     assert!(!home.join("ca-key.pem").exists() && !home.join("server/key.pem").exists());
     assert!(home.join("admin/cert.pem").exists());
     let profile = fs::read_to_string(cloud.bed.config()).unwrap();
-    assert!(profile.contains("[profiles.prod]") && profile.contains("airunner.example.com"), "{profile}");
+    assert!(profile.contains("[profiles.prod]") && profile.contains("https://airunner.example.com:443"), "{profile}");
 
     // The issuing CA's successor, and the server's certificate, are made where the keys are.
     cloud.run(&["ca", "renew-issuer"]).succeeded();

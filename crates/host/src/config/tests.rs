@@ -74,13 +74,7 @@ fn a_typo_is_named_with_its_line_and_what_was_meant() {
 
 #[test]
 fn keys_of_features_that_are_not_here_are_unknown() {
-    for text in [
-        "journal = \"x\"",
-        "[store]
-region = \"x\"",
-        "[audit]
-witness = \"x\"",
-    ] {
+    for text in ["journal = \"x\"", "[store]\nregion = \"x\"", "[audit]\nwitness = \"x\""] {
         assert!(refusal(text).contains("unknown"), "{text}");
     }
 }
@@ -251,7 +245,7 @@ fn a_listener_on_every_address_is_reached_by_the_server_s_name() {
 }
 
 const IN_AWS: &str = "environment = \"prod\"\n[aws]\nregion = \"eu-central-1\"\n[store]\nbackend = \"dynamodb\"\n\
-                      [master_key]\nkms_key = \"alias/airunner-prod-seal\"\n";
+                      [master_key]\nkms_key = \"alias/airunner-prod-sealing\"\n";
 
 #[test]
 fn what_is_in_aws_is_named_once_and_in_its_form() {
@@ -263,7 +257,7 @@ fn what_is_in_aws_is_named_once_and_in_its_form() {
     assert!(config.uses_aws());
     assert_eq!(config.aws().region(), Some("eu-central-1"));
     assert_eq!((config.store().backend(), config.store().prefix()), (Backend::DynamoDb, "airunner"));
-    assert_eq!(config.master_key(), Some(&MasterKeyConfig::KmsKey("alias/airunner-prod-seal".into())));
+    assert_eq!(config.master_key(), Some(&MasterKeyConfig::KmsKey("alias/airunner-prod-sealing".into())));
     assert_eq!(*config.root().place(), RootPlace::Kms("alias/airunner-prod-ca".into()));
     assert!(config.root().online());
     assert_eq!(config.ca().issuer(), IssuerPlace::Kms);

@@ -94,6 +94,11 @@ async fn cloud_text(plan: &LocalPlan, means: &Means<'_>) -> Result<String> {
     let region = Cloud::connect(&aws).await?.region().to_owned();
     let environment = plan.environment;
     let mut text = head(plan, IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    if let (Some(domain), None, None) = (&plan.domain, plan.api_addr, plan.public_addr) {
+        text.push_str("# As others reach the server, through the balancer.\n");
+        line(&mut text, "api_address", &format!("{domain}:443"));
+        line(&mut text, "public_address", &format!("{domain}:8444"));
+    }
 
     text.push_str("\n[aws]\n");
     line(&mut text, "region", &region);
@@ -112,7 +117,7 @@ async fn cloud_text(plan: &LocalPlan, means: &Means<'_>) -> Result<String> {
     line(&mut text, "prefix", "airunner");
 
     text.push_str("\n[master_key]\n");
-    line(&mut text, "kms_key", &format!("alias/airunner-{environment}-seal"));
+    line(&mut text, "kms_key", &format!("alias/airunner-{environment}-sealing"));
 
     text.push_str("\n[root]\n");
     match plan.cloud.signer {

@@ -55,7 +55,7 @@ impl World {
              [aws]\nregion = \"{REGION}\"\nendpoint = \"{}\"\n\
              [tls]\ncert = \"ssm:{CERT}\"\nkey = \"ssm:{KEY}\"\nca = \"ssm:{CA}\"\n\
              [store]\nbackend = \"sqlite\"\npath = \"{}\"\nbucket = \"airunner-prod-output\"\n\
-             [master_key]\nkms_key = \"alias/airunner-prod-seal\"\n{more}\n",
+             [master_key]\nkms_key = \"alias/airunner-prod-sealing\"\n{more}\n",
             self.0.endpoint,
             self.0.folder.join("airunner.db").display(),
         );
@@ -117,7 +117,7 @@ fn what_is_missing_is_refused_and_made_with_create_and_found_again() {
         world.configure(&home, KMS_ROOT);
         let error = bootstrap(&home, &plan(false)).await.err().unwrap();
         assert_eq!(error.label(), Label::AwsMissing);
-        for says in ["alias/airunner-prod-seal", "Terraform", "--create"] {
+        for says in ["alias/airunner-prod-sealing", "Terraform", "--create"] {
             assert!(error.message().contains(says), "{error} does not say {says}");
         }
         // The keys alone are not all.

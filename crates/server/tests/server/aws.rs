@@ -51,7 +51,7 @@ impl World {
              [aws]\nregion = \"{REGION}\"\nendpoint = \"{}\"\n\
              [tls]\ncert = \"ssm:{CERT}\"\nkey = \"ssm:{KEY}\"\nca = \"ssm:{CA}\"\npoll = \"1s\"\n\
              [store]\nbucket = \"airunner-prod-output\"\n\
-             [master_key]\nkms_key = \"alias/airunner-prod-seal\"\n{more}",
+             [master_key]\nkms_key = \"alias/airunner-prod-sealing\"\n{more}",
             self.place.endpoint,
         );
         fs::write(self.bed.home.server_toml(), text).unwrap();
