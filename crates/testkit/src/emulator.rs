@@ -113,7 +113,7 @@ pub const CREDENTIALS: [(&str, &str); 3] = [
 ];
 
 /// Where programs that `make test` installs are.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let named = std::env::var_os("AIRUNNER_TEST_TOOLS").map(PathBuf::from);
     named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin")).join(name)
 }

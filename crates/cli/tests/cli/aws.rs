@@ -81,7 +81,10 @@ fn an_environment_is_made_looked_at_and_found() {
     assert!(!home.join("ca-key.pem").exists() && !home.join("server/key.pem").exists());
     assert!(home.join("admin/cert.pem").exists());
     let profile = fs::read_to_string(cloud.bed.config()).unwrap();
-    assert!(profile.contains("[profiles.prod]") && profile.contains("https://airunner.example.com:443"), "{profile}");
+    assert!(
+        profile.contains("[profiles.prod]") && profile.contains("https://airunner.example.com:443"),
+        "{profile}"
+    );
 
     // The issuing CA's successor, and the server's certificate, are made where the keys are.
     cloud.run(&["ca", "renew-issuer"]).succeeded();
