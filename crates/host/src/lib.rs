@@ -4,6 +4,7 @@
 pub mod bootstrap;
 #[cfg_attr(not(feature = "aws"), path = "no_cloud.rs")]
 mod cloud;
+#[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "only AWS makes some of them"))]
 mod cloud_parts;
 pub mod config;
 pub mod duration;

@@ -159,6 +159,9 @@ pub async fn foresee(home: &Home, plan: &LocalPlan, means: &Means<'_>) -> Result
         for what in all {
             steps.add(what, Outcome::Made, String::new())?;
         }
+        if cloud.is_some() {
+            steps.add(bootstrap::UPLOAD, Outcome::Uploaded, String::new())?;
+        }
     }
     Ok(Local { config, steps: steps.done, warnings: Vec::new() })
 }

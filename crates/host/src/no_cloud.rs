@@ -16,7 +16,6 @@ use crate::{
 pub enum Cloud {}
 
 #[expect(clippy::unused_async, reason = "it stands in for what awaits")]
-#[expect(clippy::missing_errors_doc, reason = "there is no value to call it on")]
 impl Cloud {
     /// Connects to nothing.
     ///
