@@ -125,7 +125,7 @@ fn serve(port: u16, started: &mpsc::Sender<Child>) {
         .arg(&program)
         .env("GATEWAY_PORT", port.to_string())
         .env("BIND_HOST", "127.0.0.1")
-        .env("SERVICES", "dynamodb,s3,kms,ssm,secretsmanager,sts")
+        .env("SERVICES", "dynamodb,s3,kms,ssm,secretsmanager,sts,ecs")
         .env("MINISTACK_ACCOUNT_ID", ACCOUNT)
         .env("MINISTACK_REGION", REGION)
         .env("IOT_MTLS_ENABLED", "0")
