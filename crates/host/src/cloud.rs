@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use crate::{
     Config,
     cloud_parts::{FoundParameter, HeldKey, HeldSigner, Missing, UploadValue},
-    config::{AwsConfig, IssuerPlace, RootPlace},
+    config::{AwsConfig, Backend, IssuerPlace, MasterKeyConfig, PemSource, RootPlace},
 };
 
 /// AWS, with credentials and a region.
@@ -69,6 +69,45 @@ impl Cloud {
     pub async fn read_parameters(&self, names: &[&str]) -> Result<Vec<Secret>> {
         let read = parameters::read_parameters(&self.aws, names).await?;
         Ok(read.into_iter().map(|parameter| parameter.value).collect())
+    }
+
+    /// Looks at everything of AWS that a server of `config` needs, with the rights that this process has: each part by
+    /// its name, with what was found or why it is not as it must be. The certificate in SSM is not looked into.
+    pub async fn examine(&self, config: &Config) -> Vec<(&'static str, Result<String>)> {
+        let mut parts = Vec::new();
+        let identity = config.tls().identity();
+        for source in identity.map(|(cert, key)| [cert, key]).into_iter().flatten().chain(config.tls().ca()) {
+            if let PemSource::Parameter(name) = source {
+                let read = self.read_parameters(&[name]).await;
+                parts.push(("SSM", read.map(|_| format!("{name} can be read"))));
+            }
+        }
+        if let Some(MasterKeyConfig::KmsKey(name)) = config.master_key() {
+            let opened = self.key_wrap(name).await;
+            parts.push(("KMS", opened.map(|_| format!("{name} wraps and unwraps"))));
+        }
+        if let (true, RootPlace::Kms(name)) = (config.root().online(), config.root().place()) {
+            let opened = self.signer(name).await;
+            parts.push(("KMS", opened.map(|_| format!("{name} signs"))));
+        }
+        if config.store().backend() == Backend::DynamoDb {
+            let names = tables(config);
+            let checked = check_tables(self.aws.dynamodb(), &names).await;
+            parts.push((
+                "tables",
+                checked.map(|()| format!("those of {}_… are as they must be", names.stem())),
+            ));
+            let bucket = self.bucket(config).await;
+            let found = match &bucket {
+                Ok(bucket) => {
+                    S3Output::open(&self.aws, bucket, 0).await.map(|_| format!("{bucket} is there"))
+                }
+                Err(error) => Err(Error::new(error.label(), error.message())),
+            };
+            parts.push(("output bucket", found));
+        }
+        parts.push(("AWS's clock", self.check_clock().map(|()| "this machine's agrees with it".to_owned())));
+        parts
     }
 
     /// The master key in KMS.

@@ -113,7 +113,7 @@ pub const CREDENTIALS: [(&str, &str); 3] = [
 ];
 
 /// Where programs that `make test` installs are.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let named = std::env::var_os("AIRUNNER_TEST_TOOLS").map(PathBuf::from);
     named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin")).join(name)
 }
@@ -125,7 +125,7 @@ fn serve(port: u16, started: &mpsc::Sender<Child>) {
         .arg(&program)
         .env("GATEWAY_PORT", port.to_string())
         .env("BIND_HOST", "127.0.0.1")
-        .env("SERVICES", "dynamodb,s3,kms,ssm,secretsmanager,sts")
+        .env("SERVICES", "dynamodb,s3,kms,ssm,secretsmanager,sts,ecs")
         .env("MINISTACK_ACCOUNT_ID", ACCOUNT)
         .env("MINISTACK_REGION", REGION)
         .env("IOT_MTLS_ENABLED", "0")

@@ -20,6 +20,10 @@ settings = {
   AIRUNNER_TRUST_DOMAIN             = "prod.example.com"
   AIRUNNER_LIMITS_PER_PRINCIPAL_RPS = "200"
   AIRUNNER_CA_ON_FORK               = "suspend"
+  # Servers look at the parameters themselves, and take a new certificate up without a deployment.
+  AIRUNNER_TLS_CA   = "ssm:/airunner/prod/ca-cert"
+  AIRUNNER_TLS_CERT = "ssm:/airunner/prod/server-cert"
+  AIRUNNER_TLS_KEY  = "ssm:/airunner/prod/server-key"
 }
 
 # The certificate authority: P-384, both keys in KMS, and servers renew the issuing CA by themselves.

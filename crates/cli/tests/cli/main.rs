@@ -16,3 +16,5 @@ mod live;
 mod preview;
 mod profile;
 mod prompt;
+#[cfg(feature = "aws")]
+mod runbook;

@@ -26,14 +26,14 @@ const CERT: &str = "/airunner/prod/server-cert";
 const KEY: &str = "/airunner/prod/server-key";
 const CA: &str = "/airunner/prod/ca-cert";
 const ONLINE_ROOT: &str = "[root]\nkms_key = \"alias/airunner-prod-ca\"\nonline = true\n";
-const OFFLINE_ROOT: &str = "[root]\nkms_key = \"alias/airunner-prod-ca\"\n";
+pub(crate) const OFFLINE_ROOT: &str = "[root]\nkms_key = \"alias/airunner-prod-ca\"\n";
 
-struct World {
-    place: Place,
-    bed: Bed,
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) bed: Bed,
 }
 
-fn in_aws<F: Future<Output = ()>>(test: &str, scenario: impl FnOnce(World) -> F) {
+pub(crate) fn in_aws<F: Future<Output = ()>>(test: &str, scenario: impl FnOnce(World) -> F) {
     Place::with_credentials(test, |place| {
         let bed = Bed::at(&place.folder);
         scenario(World { place, bed })
@@ -57,7 +57,15 @@ impl World {
         fs::write(self.bed.home.server_toml(), text).unwrap();
     }
 
-    async fn bootstrap(&self) {
+    /// With the store in DynamoDB too.
+    pub(crate) fn configure_with_tables(&self, more: &str) {
+        self.configure(more);
+        let text = fs::read_to_string(self.bed.home.server_toml()).unwrap();
+        let text = text.replace("[store]", "[store]\nbackend = \"dynamodb\"");
+        fs::write(self.bed.home.server_toml(), text).unwrap();
+    }
+
+    pub(crate) async fn bootstrap(&self) {
         let plan = LocalPlan {
             environment: Environment::Prod,
             domain: None,
@@ -74,7 +82,7 @@ impl World {
         local::bootstrap(&self.bed.home, &plan, &means()).await.unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.bed.command(args);
         command.envs(CREDENTIALS);
         command
@@ -240,10 +248,7 @@ fn the_root_in_kms_signs_the_successor_where_servers_may_use_it() {
 #[test]
 fn servers_on_the_same_tables_are_one_environment() {
     in_aws("aws::servers_on_the_same_tables_are_one_environment", async |world| {
-        world.configure(OFFLINE_ROOT);
-        let text = fs::read_to_string(world.bed.home.server_toml()).unwrap();
-        let text = text.replace("[store]", "[store]\nbackend = \"dynamodb\"");
-        fs::write(world.bed.home.server_toml(), text).unwrap();
+        world.configure_with_tables(OFFLINE_ROOT);
         let told = world.refused(|_| {});
         assert!(told.contains("airunner_prod_") && told.contains("--create"), "{told}");
         world.bootstrap().await;
