@@ -63,8 +63,9 @@ aws-local: build test-tools ## the demo over DynamoDB, S3, KMS and SSM, in an em
 screens: build ## draw docs/screens anew, from real runs
 	tools/draw-screens --bin bin
 
-bench: build ## every figure of docs/PERFORMANCE.md
+bench: build test-tools ## every figure of docs/PERFORMANCE.md
 	bench/run
+	bench/aws $(VENV)/bin/ministack
 
 soak: ## the long forms of the proofs
 	AIRUNNER_SOAK_ROUNDS=1000 $(CARGO) test --locked -p airunner-store --test stores kill
