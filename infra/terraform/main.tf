@@ -17,7 +17,6 @@ locals {
       AIRUNNER_STORE_BACKEND              = "dynamodb"
       AIRUNNER_STORE_PREFIX               = var.table_prefix
       AIRUNNER_STORE_BUCKET               = module.storage.name
-      AIRUNNER_JOURNAL                    = "s3://${module.storage.name}/journal"
       AIRUNNER_MASTER_KEY_KMS_KEY         = module.keys.aliases.sealing
       AIRUNNER_SERVER_NAMES               = var.domain
       AIRUNNER_SERVER_API_ADDR            = "[::]:8443"

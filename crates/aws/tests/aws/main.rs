@@ -8,6 +8,7 @@ mod faults;
 mod hot_keys;
 mod key_wrap;
 mod kms;
+mod large;
 mod output;
 mod parameters;
 mod setup;

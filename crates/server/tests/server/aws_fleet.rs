@@ -9,6 +9,7 @@ use std::{
 };
 
 use airunner_core::PrincipalType;
+use airunner_e2e::http;
 use airunner_proto::{
     ca::v1::{RevokeCertificatesRequest, RevokeCertificatesResponse},
     principal::v1::{SuspendPrincipalRequest, SuspendPrincipalResponse},
@@ -121,6 +122,14 @@ async fn ends(worker: &mut Worker, label: &str, limit: Duration) {
     assert_eq!((refused.code, refused.label.as_str()), (Code::Unauthenticated, label));
 }
 
+/// Requests to the store for who presented a certificate.
+async fn identities_read(server: &Server) -> String {
+    let metrics = http(server.process.metrics, "GET", "/metrics", &[]).await.unwrap().body;
+    let line =
+        metrics.lines().find(|line| line.starts_with("airunner_store_requests_total{intent=\"identity\"}"));
+    line.expect("a connection was authenticated").to_owned()
+}
+
 /// Runs the AWS CLI, as an admin would.
 fn by_hand(world: &World, args: &[&str]) {
     let mut command = Command::new(program("aws"));
@@ -137,6 +146,15 @@ fn a_denial_is_late_on_no_server_that_serves() {
         let first = Server::start(&world).await;
         let second = Server::start(&world).await;
         let third = Server::start(&world).await;
+
+        // A request on a connection that is there asks the store nothing.
+        let warm = world.bed.connect(&first.process, &world.bed.admin()).await;
+        assert_eq!(warm.probe(ALIVE).await.unwrap().code, Code::Ok);
+        let asked = identities_read(&first).await;
+        for _ in 0..50 {
+            assert_eq!(warm.probe(ALIVE).await.unwrap().code, Code::Ok);
+        }
+        assert_eq!(identities_read(&first).await, asked);
 
         // All three serve: each hears of what another wrote.
         let (mut on_second, _) = worker(&world, &first, &second, "w1").await;
