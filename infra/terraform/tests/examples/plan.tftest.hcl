@@ -9,7 +9,7 @@ run "the_example_plans" {
   command = plan
 
   assert {
-    condition     = output.service == "airunner-${var.environment}" && strcontains(output.server_environment["AIRUNNER_JOURNAL"], "s3://")
+    condition     = output.service == "airunner-${var.environment}" && output.server_environment["AIRUNNER_STORE_BACKEND"] == "dynamodb"
     error_message = "The example makes a service that keeps a journal."
   }
 }
