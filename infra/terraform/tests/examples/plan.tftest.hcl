@@ -10,6 +10,6 @@ run "the_example_plans" {
 
   assert {
     condition     = output.service == "airunner-${var.environment}" && output.server_environment["AIRUNNER_STORE_BACKEND"] == "dynamodb"
-    error_message = "The example makes a service that keeps a journal."
+    error_message = "The example makes a service over DynamoDB."
   }
 }
