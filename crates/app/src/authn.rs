@@ -242,7 +242,12 @@ impl Standing {
     }
 
     /// Takes in what the store says of the identity now.
-    pub(crate) fn update(&self, identity: Option<&Identity>, principal_type: Option<PrincipalType>, now: Timestamp) {
+    pub(crate) fn update(
+        &self,
+        identity: Option<&Identity>,
+        principal_type: Option<PrincipalType>,
+        now: Timestamp,
+    ) {
         self.refreshed.store(u64::try_from(now.as_millis()).unwrap_or(0), SeqCst);
         match identity {
             None => self.deny(

@@ -1,11 +1,7 @@
 //! The rolling look at the rows behind live connections: what no change row announces (the end of an overlap that
 //! another server set, an edit by hand) reaches them this way, and where it denies something, everyone else too.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering::SeqCst},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use airunner_core::{ChangeKind, Identity, Result};
 

@@ -12,7 +12,7 @@ use airunner_proto::{
     audit::v1::audit_service_client::AuditServiceClient,
     ca::v1::{
         certificate_service_client::CertificateServiceClient,
-        enrollment_service_client::EnrollmentServiceClient,
+        enrollment_service_client::EnrollmentServiceClient, issuer_service_client::IssuerServiceClient,
     },
     job::v1::{job_events_service_client::JobEventsServiceClient, job_service_client::JobServiceClient},
     principal::v1::principal_service_client::PrincipalServiceClient,
@@ -140,6 +140,11 @@ impl Client {
     /// Enrolment tokens. To redeem one, see [`crate::enroll()`].
     pub fn enrollments(&self) -> EnrollmentServiceClient<Channel> {
         EnrollmentServiceClient::new(self.channel.clone())
+    }
+
+    /// The CAs themselves.
+    pub fn issuers(&self) -> IssuerServiceClient<Channel> {
+        IssuerServiceClient::new(self.channel.clone())
     }
 
     /// Jobs.

@@ -48,7 +48,7 @@ pub use job::{
 };
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use label::{Kind, Label};
-pub use measure::{Durations, Intent, StoreMeasures};
+pub use measure::{Durations, Intent, StoreMeasures, Traffic};
 pub use output::{OutputChunk, OutputRead, OutputStore, OutputStream};
 pub use page::{Page, PageRequest};
 pub use permission::{Permission, Role};
@@ -60,5 +60,5 @@ pub use random::SecureRandom;
 pub use request::RequestKey;
 pub use secret::Secret;
 pub use server::{Fencing, HeartbeatReply, ServerRow, ServerStore};
-pub use signer::{KeyAlgorithm, Signer};
+pub use signer::{KeyAlgorithm, KeyHolder, Signer};
 pub use stores::Stores;

@@ -8,10 +8,11 @@ use std::{
 
 use airunner_core::{
     AuditEntry, Cancellation, Certificate, CertificateFilter, CertificateRef, CertificateStore, ChangeBatch,
-    ChangeFeed, ChangeKind, ChangeNumber, Completion, DenialSnapshot, Enqueued, Fencing, Fingerprint, Identity, Issuance,
-    Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore, LeaseExtension, LeaseRequest,
-    Page, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalStore, PrincipalUpdate, QueueName,
-    RequestKey, Result, RevocationReason, RevocationTarget, Role, Serial, StatusChange, Stores, Timestamp,
+    ChangeFeed, ChangeKind, ChangeNumber, Completion, DenialSnapshot, Enqueued, Fencing, Fingerprint,
+    Identity, Issuance, Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore,
+    LeaseExtension, LeaseRequest, Page, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalStore,
+    PrincipalUpdate, QueueName, RequestKey, Result, RevocationReason, RevocationTarget, Role, Serial,
+    StatusChange, Stores, Timestamp,
 };
 use async_trait::async_trait;
 use tokio::sync::watch;

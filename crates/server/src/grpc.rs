@@ -5,6 +5,7 @@ mod certificate;
 mod convert;
 mod enrollment;
 mod event;
+mod issuer;
 mod job;
 mod principal;
 
@@ -16,6 +17,7 @@ use airunner_proto::{
     audit::v1::audit_service_server::AuditServiceServer,
     ca::v1::certificate_service_server::CertificateServiceServer,
     ca::v1::enrollment_service_server::EnrollmentServiceServer,
+    ca::v1::issuer_service_server::IssuerServiceServer,
     job::v1::job_events_service_server::JobEventsServiceServer,
     job::v1::job_service_server::JobServiceServer,
     principal::v1::principal_service_server::PrincipalServiceServer,
@@ -28,6 +30,7 @@ pub use audit::AuditApi;
 pub use certificate::CertificateApi;
 pub use enrollment::EnrollmentApi;
 pub use event::EventsApi;
+pub use issuer::IssuerApi;
 pub use job::JobApi;
 pub use principal::PrincipalApi;
 
@@ -67,6 +70,7 @@ pub fn services(api: &Api) -> Routes {
     Routes::new(bounded!(PrincipalServiceServer, PrincipalApi))
         .add_service(bounded!(CertificateServiceServer, CertificateApi))
         .add_service(bounded!(EnrollmentServiceServer, EnrollmentApi))
+        .add_service(bounded!(IssuerServiceServer, IssuerApi))
         .add_service(bounded!(JobServiceServer, JobApi))
         .add_service(bounded!(JobEventsServiceServer, EventsApi))
         .add_service(bounded!(AuditServiceServer, AuditApi))

@@ -9,7 +9,7 @@ use airunner_app::{
 };
 use airunner_core::{Error, Result};
 use airunner_net::{
-    ClientVerifier, ConnectionHandler, Limits, Listener, ServerIdentity, TlsProfile, TrustAnchors,
+    ClientVerifier, ConnectionHandler, Limits, Listener, Network, ServerIdentity, TlsProfile, TrustAnchors,
     serve_plain, serve_tls, server_config,
 };
 use airunner_proto::DESCRIPTOR_SET;
@@ -58,6 +58,9 @@ pub struct ServeOptions {
     pub names: TlsNames,
     /// Rate limits.
     pub rates: RateLimits,
+    /// Networks of balancers, whose connections say by the PROXY protocol where the client is: on every listener but
+    /// that of the metrics.
+    pub proxies: Vec<Network>,
     /// The limits of connections to the API listeners and the metrics.
     pub limits: Limits,
     /// The limits of connections to the public and the plain listener.
@@ -104,11 +107,12 @@ impl Sockets {
             Some(address) => Listener::bind(address, setting).await.map(Some),
             None => Ok(None),
         };
+        let behind = |listener: Listener| listener.behind(&options.proxies);
         Ok(Self {
-            api: Listener::bind(options.api_addr, "server.api_addr").await?,
-            grpc: optional(options.grpc_addr, "server.grpc_addr").await?,
-            public: optional(options.public_addr, "server.public_addr").await?,
-            plain: Listener::bind(options.plain_addr, "server.plain_addr").await?,
+            api: behind(Listener::bind(options.api_addr, "server.api_addr").await?),
+            grpc: optional(options.grpc_addr, "server.grpc_addr").await?.map(behind),
+            public: optional(options.public_addr, "server.public_addr").await?.map(behind),
+            plain: behind(Listener::bind(options.plain_addr, "server.plain_addr").await?),
             metrics: optional(options.metrics_addr, "server.metrics_addr").await?,
         })
     }

@@ -29,15 +29,7 @@ impl<E: Engine> ChangeFeed for Ports<E> {
     }
 
     async fn denials(&self, now: Timestamp) -> Result<DenialSnapshot> {
-        let snapshot = self
-            .read(Intent::Denials, move |rows| {
-                Ok(DenialSnapshot {
-                    number: rows.last_change()?,
-                    principals: rows.denied_principals(now)?,
-                    certificates: rows.revoked_certificates(now)?,
-                })
-            })
-            .await?;
+        let snapshot = self.read(Intent::Denials, move |rows| denials(rows, now)).await?;
         self.handed_out(snapshot.number);
         Ok(snapshot)
     }
@@ -53,6 +45,23 @@ impl<E: Engine> ChangeFeed for Ports<E> {
     async fn prune_changes(&self, before: Timestamp, limit: u32) -> Result<u32> {
         self.write(Intent::PruneChanges, move |rows| rows.delete_changes(before, limit)).await
     }
+}
+
+fn denials(rows: &dyn Rows, now: Timestamp) -> Result<DenialSnapshot> {
+    let number = rows.last_change()?;
+    let mut principals = rows.denied_principals(now)?;
+    let mut certificates = rows.revoked_certificates(now)?;
+    // Where reads are not of one moment, rows may show what was changed since: whoever follows hears of that next.
+    for change in rows.changes_after(number, MAX_CHANGES)? {
+        match change.kind {
+            ChangeKind::Principal { id, .. } => {
+                principals.retain(|(denied, _)| denied.folded() != id.folded())
+            }
+            ChangeKind::Certificate { reference, .. } => certificates.retain(|denied| *denied != reference),
+            ChangeKind::Issuers => {}
+        }
+    }
+    Ok(DenialSnapshot { number, principals, certificates })
 }
 
 fn after(rows: &dyn Rows, number: ChangeNumber, limit: u32) -> Result<ChangeBatch> {

@@ -29,6 +29,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Reads what includes every write that has returned.
     fn read<T: Send + 'static>(
         &self,
+        intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
@@ -36,9 +37,12 @@ pub trait Engine: Send + Sync + 'static {
     fn changed(&self, known: ChangeNumber) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// The ports of a store: those on rows over `engine`, and `output`.
-pub fn stores<E: Engine>(engine: Arc<E>, output: Arc<dyn OutputStore>) -> Stores {
-    let measures = Arc::<StoreMeasures>::default();
+/// The ports of a store: those on rows over `engine`, and `output`, with what they do counted in `measures`.
+pub fn stores<E: Engine>(
+    engine: Arc<E>,
+    output: Arc<dyn OutputStore>,
+    measures: Arc<StoreMeasures>,
+) -> Stores {
     let ports = Arc::new(Ports { engine, measures: measures.clone(), handed_out: AtomicU64::new(0) });
     Stores {
         principals: ports.clone(),
@@ -78,7 +82,7 @@ impl<E: Engine> Ports<E> {
         intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.measures.observe(intent, self.engine.read(act)).await
+        self.measures.observe(intent, self.engine.read(intent, act)).await
     }
 
     pub(crate) async fn changed(&self) -> Result<()> {

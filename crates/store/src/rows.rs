@@ -10,11 +10,11 @@
 )]
 
 use airunner_core::{
-    AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeKind, ChangeNumber,
-    ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity, Issuer, IssuerId,
-    IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Principal, PrincipalFilter,
-    PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation, Sequence, Serial, ServerId,
-    ServerRow, Timestamp,
+    AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeKind,
+    ChangeNumber, ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity,
+    Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Principal,
+    PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation, Sequence,
+    Serial, ServerId, ServerRow, Timestamp,
 };
 
 /// Takes a row of a scan; false ends the scan.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use airunner_core::{
-    Certificate, CertificateFilter, CertificateRef, ChangeKind, Fingerprint, Identity, PrincipalId, Result,
-    Revocation, RevocationReason, Serial, Timestamp,
+    Certificate, CertificateFilter, CertificateRef, ChangeKind, Fingerprint, Identity, IssuerId, PrincipalId,
+    Result, Revocation, RevocationReason, Serial, Timestamp,
 };
 use airunner_store::backend::{
     CertificateRows, ChangeRows as _, Place, Visit, read_reference, serial_taken, write_reference,
@@ -18,6 +18,9 @@ use super::{
     transaction::Rely,
 };
 use crate::tables::{CERTIFICATES, PRINCIPALS};
+
+/// Names the other issuers that have used a row's serial number.
+const ALSO: &str = "also_of";
 
 pub(super) fn read(item: &Item) -> Result<Certificate> {
     let row = Row(item);
@@ -62,8 +65,9 @@ fn serial(key: &str) -> Result<Serial> {
     key.rsplit('~').next().unwrap_or(key).parse()
 }
 
-fn write(certificate: &Certificate, successor: Option<&CertificateRef>, number: i64) -> Item {
-    let shard = shard(&certificate.serial.to_string().into_bytes(), CERTIFICATE_SHARDS);
+fn write(kept: &Kept) -> Item {
+    let Kept { certificate, successor, number, also, .. } = kept;
+    let shard = shard(certificate.serial.as_bytes(), CERTIFICATE_SHARDS);
     let revocation = certificate.revocation;
     Fields::default()
         .word("issuer_id", certificate.issuer_id)
@@ -81,13 +85,14 @@ fn write(certificate: &Certificate, successor: Option<&CertificateRef>, number: 
         .time_or_none("first_seen_at", certificate.first_seen_at)
         .word("lineage_id", certificate.lineage_id)
         .word_or_none("predecessor", certificate.predecessor.as_ref().map(write_reference))
-        .word_or_none("successor", successor.map(write_reference))
+        .word_or_none("successor", successor.as_ref().map(write_reference))
         .flag("revoked", revocation.is_some())
         .time_or_none("revoked_at", revocation.map(|revocation| revocation.at))
         .word_or_none("revocation_reason", revocation.map(|revocation| revocation.reason))
         .text("description", &certificate.description)
         .bytes("der", certificate.der.clone())
         .number("number", number)
+        .words(ALSO, also)
         .word("issued_shard", shard)
         .word("expiry_shard", shard)
         .word_or_none("revoked_shard", revocation.map(|_| shard))
@@ -101,6 +106,8 @@ pub(super) struct Kept {
     pub(super) certificate: Certificate,
     successor: Option<CertificateRef>,
     number: i64,
+    /// Other issuers that have used the serial number.
+    also: Vec<IssuerId>,
 }
 
 impl Kept {
@@ -111,6 +118,7 @@ impl Kept {
             certificate: read(item)?,
             successor: reference_or_none(&row, "successor")?,
             number: row.number("number")?,
+            also: row.words(ALSO)?,
         })
     }
 }
@@ -133,7 +141,7 @@ impl DynamoRows {
     }
 
     pub(super) fn keep(&mut self, kept: &Kept) {
-        let item = write(&kept.certificate, kept.successor.as_ref(), kept.number);
+        let item = write(kept);
         self.tx.put(RowKey::of(&CERTIFICATES, &kept.key), item);
     }
 
@@ -224,12 +232,11 @@ impl CertificateRows for DynamoRows {
         let mut found = Vec::new();
         let Some(first) = self.tx.get(RowKey::of(&CERTIFICATES, &plain), Rely::No)? else { return Ok(found) };
         found.push(read(&first)?);
-        // Whoever used the number second stands under an issuer's name: issuers are few.
-        for issuer in self.issuer_ids()? {
-            let both = write_reference(&CertificateRef { issuer_id: issuer, serial: *serial });
-            if let Some(item) = self.tx.get(RowKey::of(&CERTIFICATES, &both), Rely::No)? {
-                found.push(read(&item)?);
-            }
+        // Whoever used the number later stands under an issuer's name too, and the first row names those issuers.
+        for issuer_id in Row(&first).words(ALSO)? {
+            let both = write_reference(&CertificateRef { issuer_id, serial: *serial });
+            let item = self.tx.get(RowKey::of(&CERTIFICATES, &both), Rely::No)?;
+            found.extend(item.map(|item| read(&item)).transpose()?);
         }
         Ok(found)
     }
@@ -303,19 +310,23 @@ impl CertificateRows for DynamoRows {
 
     fn insert_certificate(&mut self, certificate: &Certificate) -> Result<()> {
         let mut key = certificate.serial.to_string();
+        let plain = RowKey::of(&CERTIFICATES, &key);
         // A serial number of ours is never used twice: whether this one was is looked at only when the commit met it.
-        if self.tx.attempt > 0
-            && let Some(item) = self.tx.get(RowKey::of(&CERTIFICATES, &key), Rely::No)?
+        if (self.tx.attempt > 0 || self.tx.has_read(plain))
+            && let Some(item) = self.tx.get(plain, Rely::No)?
         {
             let reference = certificate.reference();
-            let is_own = Row(&item).text("issuer_id")? == certificate.issuer_id.to_string();
-            if is_own || self.kept(&reference, Rely::No)?.is_some() {
+            if self.kept(&reference, Rely::No)?.is_some() {
                 return Err(serial_taken(&certificate.serial, &certificate.issuer_id));
             }
+            let mut first = Kept::read(&item)?;
+            first.also.push(certificate.issuer_id);
+            self.keep(&first);
             key = write_reference(&reference);
         }
         let number = self.tx.number(certificate.issued_at);
-        self.keep(&Kept { key, certificate: certificate.clone(), successor: None, number });
+        let certificate = certificate.clone();
+        self.keep(&Kept { key, certificate, successor: None, number, also: Vec::new() });
         Ok(())
     }
 

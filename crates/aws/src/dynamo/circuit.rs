@@ -3,11 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use airunner_core::{Error, Label, Result};
+use airunner_core::{Error, Label, Result, StoreMeasures};
 
 use crate::tables::Table;
 
@@ -18,9 +18,9 @@ const FAILURES: u32 = 5;
 const REST: Duration = Duration::from_secs(1);
 
 /// The circuit of each table.
-#[derive(Default)]
 pub(super) struct Circuits {
     by_table: Mutex<HashMap<&'static str, Circuit>>,
+    measures: Arc<StoreMeasures>,
 }
 
 #[derive(Default)]
@@ -31,6 +31,11 @@ struct Circuit {
 }
 
 impl Circuits {
+    /// Those that are open stand in `measures` too.
+    pub(super) fn new(measures: Arc<StoreMeasures>) -> Self {
+        Self { by_table: Mutex::default(), measures }
+    }
+
     /// Refuses (`store-unavailable`) what asks a table that has just failed to answer several times.
     pub(super) fn check(&self, table: &Table) -> Result<()> {
         let now = now();
@@ -58,6 +63,7 @@ impl Circuits {
             if let Some(circuit) = circuits.remove(table.name)
                 && circuit.open_until.is_some()
             {
+                self.measures.note_answering(table.name, true);
                 tracing::info!(table = table.name, "the table answers again");
             }
             return;
@@ -65,15 +71,10 @@ impl Circuits {
         let circuit = circuits.entry(table.name).or_default();
         circuit.failures += 1;
         if circuit.failures >= FAILURES && circuit.open_until.is_none() {
+            self.measures.note_answering(table.name, false);
             tracing::error!(table = table.name, "the table does not answer");
             circuit.open_until = Some(now() + REST);
         }
-    }
-
-    /// The tables that do not answer.
-    pub(super) fn open(&self) -> Vec<&'static str> {
-        let circuits = self.lock();
-        circuits.iter().filter(|(_, circuit)| circuit.open_until.is_some()).map(|(name, _)| *name).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Circuit>> {

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use airunner_core::{ChangeNumber, SecureRandom, Timestamp};
+use airunner_core::{ChangeNumber, SecureRandom, StoreMeasures, Timestamp};
 use aws_sdk_dynamodb::Client;
 use tokio::{runtime::Handle, sync::watch};
 
@@ -17,6 +17,7 @@ pub(super) struct Link {
     pub(super) names: TableNames,
     pub(super) random: Arc<dyn SecureRandom>,
     pub(super) circuits: Circuits,
+    pub(super) measures: Arc<StoreMeasures>,
     /// The newest change that this process has written or read.
     pub(super) heard: watch::Sender<ChangeNumber>,
     runtime: Handle,
@@ -25,14 +26,20 @@ pub(super) struct Link {
 
 impl Link {
     /// Must be called on a runtime.
-    pub(super) fn new(client: Client, names: TableNames, random: Arc<dyn SecureRandom>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        names: TableNames,
+        random: Arc<dyn SecureRandom>,
+        measures: Arc<StoreMeasures>,
+    ) -> Self {
         // Servers that start with different counts seldom draw the same number.
         let arrivals = AtomicU32::new(u32::from_be_bytes(random.array()));
         Self {
             client,
             names,
             random,
-            circuits: Circuits::default(),
+            circuits: Circuits::new(measures.clone()),
+            measures,
             heard: watch::Sender::new(0),
             runtime: Handle::current(),
             arrivals,
@@ -41,6 +48,15 @@ impl Link {
 
     pub(super) fn name(&self, table: &Table) -> String {
         self.names.of(table)
+    }
+
+    /// Wakes whoever waits for a change before this one.
+    pub(super) fn hear(&self, last: ChangeNumber) {
+        self.heard.send_if_modified(|known| {
+            let is_newer = last > *known;
+            *known = last.max(*known);
+            is_newer
+        });
     }
 
     /// A number for a row that comes at `at`: it grows with time, and within a millisecond with what this process writes.

@@ -16,6 +16,7 @@ mod principal;
 mod registry;
 mod server;
 mod setup;
+mod traffic;
 mod transaction;
 
 use std::{sync::Arc, time::Duration};
@@ -45,7 +46,6 @@ const POLL: Duration = Duration::from_millis(250);
 /// A store in DynamoDB tables. Any number of servers may have the same tables open.
 pub struct DynamoStore {
     stores: Stores,
-    link: Arc<Link>,
 }
 
 impl DynamoStore {
@@ -57,19 +57,15 @@ impl DynamoStore {
         random: Arc<dyn SecureRandom>,
         output: Arc<dyn OutputStore>,
     ) -> Self {
-        let link = Arc::new(Link::new(client, names, random));
-        let stores = stores(Arc::new(DynamoEngine { link: link.clone() }), output);
-        Self { stores, link }
+        let measures = Arc::default();
+        let client = traffic::counted(&client);
+        let link = Arc::new(Link::new(client, names, random, Arc::clone(&measures)));
+        Self { stores: stores(Arc::new(DynamoEngine { link }), output, measures) }
     }
 
     /// Its ports.
     pub fn stores(&self) -> Stores {
         self.stores.clone()
-    }
-
-    /// The tables that do not answer at present: what needs them is refused at once (`store-unavailable`).
-    pub fn unanswering(&self) -> Vec<&'static str> {
-        self.link.circuits.open()
     }
 }
 
@@ -88,41 +84,20 @@ impl Engine for DynamoEngine {
         mut act: impl FnMut(&mut dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let link = self.link.clone();
-        blocking(move || {
-            for attempt in 0..ATTEMPTS {
-                let mut rows = DynamoRows::over(Transaction::writing(link.clone(), intent, attempt));
-                let result = act(&mut rows)?;
-                let last = rows.last_change_seen();
-                match rows.tx.commit() {
-                    Ok(()) => {
-                        if let Some(last) = last {
-                            link.heard.send_if_modified(|known| {
-                                last > *known && {
-                                    *known = last;
-                                    true
-                                }
-                            });
-                        }
-                        return Ok(result);
-                    }
-                    Err(Fault::Met) => {}
-                    Err(Fault::Throttled(error)) if attempt + 1 == ATTEMPTS => return Err(error),
-                    Err(Fault::Throttled(_)) => {}
-                    Err(fault) => return Err(fault.error()),
-                }
-                link.wait(tokio::time::sleep(pause(&*link.random, attempt)));
-            }
-            Err(contended())
-        })
-        .await
+        blocking(move || traffic::noted(&link.measures, intent, || run(&link, intent, &mut act))).await
     }
 
     async fn read<T: Send + 'static>(
         &self,
+        intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let link = self.link.clone();
-        blocking(move || act(&DynamoRows::over(Transaction::reading(link)))).await
+        let act = move || {
+            let rows = DynamoRows::over(Transaction::reading(link.clone()));
+            traffic::noted(&link.measures, intent, || act(&rows))
+        };
+        blocking(act).await
     }
 
     async fn changed(&self, known: ChangeNumber) -> Result<()> {
@@ -131,6 +106,29 @@ impl Engine for DynamoEngine {
         let _ = tokio::time::timeout(POLL, heard.wait_for(|last| *last > known)).await;
         Ok(())
     }
+}
+
+/// Runs an intent until its commit meets nobody.
+fn run<T>(link: &Arc<Link>, intent: Intent, act: &mut impl FnMut(&mut dyn Rows) -> Result<T>) -> Result<T> {
+    for attempt in 0..ATTEMPTS {
+        let mut rows = DynamoRows::over(Transaction::writing(link.clone(), intent, attempt));
+        let result = act(&mut rows)?;
+        let last = rows.last_change_seen();
+        match rows.tx.commit() {
+            Ok(()) => {
+                if let Some(last) = last {
+                    link.hear(last);
+                }
+                return Ok(result);
+            }
+            Err(Fault::Met) => {}
+            Err(Fault::Throttled(error)) if attempt + 1 == ATTEMPTS => return Err(error),
+            Err(Fault::Throttled(_)) => {}
+            Err(fault) => return Err(fault.error()),
+        }
+        link.wait(tokio::time::sleep(pause(&*link.random, attempt)));
+    }
+    Err(contended())
 }
 
 /// Intents wait for the store between their steps, on threads that may.

@@ -165,12 +165,6 @@ impl IssuerRows for DynamoRows {
 }
 
 impl DynamoRows {
-    /// The id of every issuer there ever was.
-    pub(super) fn issuer_ids(&self) -> Result<Vec<IssuerId>> {
-        let found = self.tx.all(&ids_of(&ISSUERS, ISSUERS_SCOPE))?;
-        found.iter().map(|item| Row(item).word("issuer_id")).collect()
-    }
-
     fn keep_issuer(&mut self, issuer: &Issuer, number: i64, at: Timestamp) -> Result<()> {
         let id = issuer.id.to_string();
         let item = Fields::default()

@@ -107,13 +107,15 @@ impl Transaction {
         let id = |item| RowId::of_item(table, item).ok_or_else(|| Error::internal("a row without its key"));
         let key = |item| Ok((id(item)?, primary(table, item)));
         let keys: Vec<(RowId, Item)> = found.iter().map(key).collect::<Result<_>>()?;
-        let unknown: Vec<_> = {
+        // A batch takes no key twice.
+        let unknown: BTreeMap<_, _> = {
             let read = self.read.borrow();
             keys.iter()
                 .filter(|(id, _)| !self.writes.contains_key(id) && !read.contains_key(id))
                 .cloned()
                 .collect()
         };
+        let unknown: Vec<_> = unknown.into_iter().collect();
         for some in unknown.chunks(MAX_BATCH) {
             let items = self.fetch_all(table, some.iter().map(|(_, key)| key.clone()).collect())?;
             let mut read = self.read.borrow_mut();
@@ -198,10 +200,13 @@ impl Transaction {
         for act in &acts {
             self.link.circuits.check(act.table).map_err(Fault::Dead)?;
         }
-        match <[Act; 1]>::try_from(acts) {
-            Ok([act]) => one(&self.link, act),
-            Err(acts) => together(&self.link, acts),
+        // The parts of a heartbeat, the server's row and the highest time, stand for themselves. In a transaction a
+        // hundred servers would meet each other at the second of them every second.
+        let may_be_apart = acts.len() == 1 || self.intent == Some(Intent::Heartbeat);
+        if may_be_apart && self.intent.is_some_and(may_be_repeated) {
+            return acts.into_iter().try_for_each(|act| one(&self.link, act));
         }
+        together(&self.link, acts)
     }
 
     fn fetch(&self, table: &'static Table, key: Item) -> Result<Option<Item>> {
@@ -322,6 +327,22 @@ fn edited_by_hand(table: &Table) -> &'static [&'static str] {
 
 fn revision(item: &Item) -> u64 {
     Row(item).number_or_none(REVISION).ok().flatten().unwrap_or(0)
+}
+
+/// Whether an intent comes to the same if its single write was done though its answer was lost. A transaction knows a
+/// repetition of itself by its token; a write alone does not, and its condition would fail.
+fn may_be_repeated(intent: Intent) -> bool {
+    matches!(
+        intent,
+        Intent::Heartbeat
+            | Intent::HoldHousekeeping
+            | Intent::Leave
+            | Intent::MarkSeen
+            | Intent::ExtendLeases
+            | Intent::Publish
+            | Intent::PruneServers
+            | Intent::PruneChanges
+    )
 }
 
 /// A single write needs no transaction, at half the price.

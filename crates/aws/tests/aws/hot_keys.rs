@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use airunner_aws::tables::{CHANGES, TABLES, Table};
+use airunner_aws::tables::{CHANGES, Index, Projection, TABLES, Table};
 use airunner_core::{
     AttemptOutcome, Completion, Exit, Issued, Job, LeaseRequest, PrincipalType, QueueName, Stores,
 };
@@ -32,7 +32,14 @@ type Item = HashMap<String, AttributeValue>;
 struct Counter {
     writes: Arc<Mutex<BTreeMap<(String, String), u64>>>,
     /// The entries that a row has, by table and key.
-    entries: Arc<Mutex<HashMap<String, Vec<(String, String)>>>>,
+    entries: Arc<Mutex<HashMap<String, Vec<Entry>>>>,
+}
+
+/// What an index holds of a row.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    partition: (String, String),
+    content: Option<String>,
 }
 
 impl Counter {
@@ -40,14 +47,20 @@ impl Counter {
         let table = TABLES.iter().find(|table| name.ends_with(&format!("_test_{}", table.name))).unwrap();
         let hash = |attribute: &str| item.get(attribute).and_then(|value| value.as_s().ok()).cloned();
         let own = (table.name.to_owned(), hash(table.key.hash.name).unwrap());
-        let entry = |index: &airunner_aws::tables::Index| {
-            Some((format!("{}.{}", table.name, index.name), hash(index.key.hash.name)?))
+        let entry = |index: &Index| {
+            let range = index.key.range.map(|range| format!("{:?}", item.get(range.name)));
+            let partition = (format!("{}.{}", table.name, index.name), hash(index.key.hash.name)?);
+            // An entry that holds keys alone is written only where they change.
+            let is_same = index.projection == Projection::KeysOnly;
+            Some(Entry { partition, content: if is_same { range } else { Some(format!("{item:?}")) } })
         };
         let after: Vec<_> = table.indexes.iter().filter_map(entry).collect();
         let before = self.entries.lock().unwrap().insert(row(table, item), after.clone()).unwrap_or_default();
         let mut writes = self.writes.lock().unwrap();
-        let moved = before.iter().filter(|entry| !after.contains(entry));
-        for written in [&own].into_iter().chain(&after).chain(moved) {
+        let new = after.iter().filter(|entry| !before.contains(entry));
+        let gone =
+            before.iter().filter(|entry| !after.iter().any(|other| other.partition == entry.partition));
+        for written in [&own].into_iter().chain(new.chain(gone).map(|entry| &entry.partition)) {
             *writes.entry(written.clone()).or_default() += 1;
         }
     }
@@ -143,13 +156,13 @@ async fn issuing_heats_no_partition() {
 async fn jobs_heat_no_partition() {
     const ACTS: u64 = 1_280;
     let counted = Counted::new().await;
-    for n in 0..32 {
+    for n in 0..40 {
         counted.create(&format!("owner-{n}"), PrincipalType::User).await;
     }
     let worker = counted.create("w1", PrincipalType::Worker).await;
     counted.counter.forget();
     for n in 0..ACTS / 32 {
-        let owner = format!("owner-{}", n % 32);
+        let owner = format!("owner-{}", n % 40);
         let jobs: Vec<Job> = (0..32).map(|_| records::job(&owner, NOW, random())).collect();
         let audit = records::audit("job.enqueue", &owner, NOW);
         counted.stores.jobs.enqueue_jobs(jobs, None, audit).await.unwrap();

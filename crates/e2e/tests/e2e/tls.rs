@@ -248,6 +248,7 @@ async fn grpcurl_finds_its_way_by_reflection() {
         "airunner.audit.v1.AuditService",
         "airunner.ca.v1.CertificateService",
         "airunner.ca.v1.EnrollmentService",
+        "airunner.ca.v1.IssuerService",
         "airunner.job.v1.JobEventsService",
         "airunner.job.v1.JobService",
         "airunner.principal.v1.PrincipalService",

@@ -1,8 +1,8 @@
 //! Changes and the audit log in memory.
 
 use airunner_core::{
-    AuditEntry, AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, PrincipalId, PrincipalStatus,
-    Result, Timestamp,
+    AuditEntry, AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, PrincipalId,
+    PrincipalStatus, Result, Timestamp,
 };
 
 use super::State;

@@ -34,7 +34,13 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store that keeps at most `output_limit` bytes of output a job.
     pub fn new(output_limit: u64) -> Self {
-        Self { stores: engine::stores(Arc::new(MemoryEngine::default()), Arc::new(MemoryOutput::new(output_limit))) }
+        Self {
+            stores: engine::stores(
+                Arc::new(MemoryEngine::default()),
+                Arc::new(MemoryOutput::new(output_limit)),
+                Arc::default(),
+            ),
+        }
     }
 
     /// Its ports.
@@ -75,6 +81,7 @@ impl Engine for MemoryEngine {
 
     async fn read<T: Send + 'static>(
         &self,
+        _intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         act(&*self.lock())

@@ -46,7 +46,9 @@ impl ChangeRows for SqliteRows<'_> {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let (word, principal, certificate) = match kind {
             ChangeKind::Principal { id, status } => ("principal", Some((id, status)), None),
-            ChangeKind::Certificate { reference, revoked } => ("certificate", None, Some((reference, revoked))),
+            ChangeKind::Certificate { reference, revoked } => {
+                ("certificate", None, Some((reference, revoked)))
+            }
             ChangeKind::Issuers => ("issuers", None, None),
         };
         let params = params![

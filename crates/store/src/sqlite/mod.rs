@@ -88,7 +88,7 @@ impl SqliteStore {
         let had_log = log.metadata().is_ok_and(|metadata| metadata.len() > 0);
         let engine = Arc::new(SqliteEngine::start(&options)?);
         let output = SegmentOutput::open(options.output_dir, options.output_limit)?;
-        let stores = engine::stores(engine.clone(), Arc::new(output));
+        let stores = engine::stores(engine.clone(), Arc::new(output), Arc::default());
         Ok(Self { stores, engine, had_log })
     }
 
@@ -225,6 +225,7 @@ impl Engine for SqliteEngine {
 
     async fn read<T: Send + 'static>(
         &self,
+        _intent: airunner_core::Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();

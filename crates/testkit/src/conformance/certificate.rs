@@ -64,7 +64,8 @@ pub async fn identities_are_read_together_in_the_order_asked_for(stores: Stores)
     let leaves = [world.issue(&one).await, world.issue(&other).await, world.issue(&one).await];
     let unknown = world.leaf(&one).reference();
     let asked: Vec<_> =
-        [leaves[2].reference(), unknown, leaves[0].reference(), leaves[1].reference(), leaves[2].reference()].into();
+        [leaves[2].reference(), unknown, leaves[0].reference(), leaves[1].reference(), leaves[2].reference()]
+            .into();
     let found = world.stores.certificates.identities(&asked).await.unwrap();
     let mut apart = Vec::new();
     for reference in &asked {
