@@ -79,7 +79,7 @@ fuzz: fuzz-tools ## run each fuzzer for SECONDS=60
 	    mkdir -p "fuzz/found/$$target"; \
 	    echo "== $$target, $(SECONDS) s"; \
 	    $(CARGO) fuzz run --fuzz-dir fuzz --sanitizer $(SANITIZER) "$$target" "fuzz/found/$$target" "fuzz/corpus/$$target" \
-	      -- -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0; \
+	      -- -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 -print_funcs=0 -verbosity=0; \
 	  done
 
 clean: ## remove what was built
