@@ -128,16 +128,21 @@ pub(crate) fn execute(program: &CStr, arguments: &[CString], variables: &[CStrin
         strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
     };
     let (arguments, variables) = (pointers(arguments), pointers(variables));
-    // SAFETY: the set is filled by the call before it is read. Of the signals, SIG_DFL installs no handler, and
-    // numbers that cannot be changed are refused without effect. The arrays are as execve(2) wants them, and live as
-    // long as the strings that they point to.
+    // All zero: the default, without flags, and nothing blocked. The kernel's `sigaction` is no larger; by the C
+    // library the two signals that it keeps for itself, and ignores in what it spawns, could not be set.
+    static DEFAULT: [usize; 4] = [0; 4];
+    static SET: u64 = 0;
+    let set_size = size_of_val(&SET);
+    // SAFETY: both are read by the kernel only, as far as their sizes tell, and numbers that cannot be changed are refused
+    // without effect. No handler is installed. The arrays are as execve(2) wants them, and live as long as the strings
+    // that they point to.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            let no_old = ptr::null_mut::<usize>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const DEFAULT, no_old, set_size);
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        let no_old = ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const SET, no_old, set_size);
         libc::execve(program.as_ptr(), arguments.as_ptr(), variables.as_ptr());
     }
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)

@@ -1,10 +1,11 @@
 //! Gives a sandbox its files: a root of its own, made beside the host's and then put in its place. Runs in a
 //! mount namespace of its own; must not write to any file system of the host.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +119,9 @@ impl Trees {
             trees.devices.push((path, tree, false));
         }
         if terminal {
-            trees.console = Some(tree(Path::new("/proc/self/fd/0"))?);
+            // By its name: the descriptor came from another mount namespace.
+            let name = rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new()).map_err(at("/dev/pts"))?;
+            trees.console = Some(tree(Path::new(OsStr::from_bytes(name.as_bytes())))?);
         }
         // An outer path comes before the one inside of it.
         let mut binds: Vec<&PathBuf> = sandbox.binds.iter().map(|(path, _)| path).collect();

@@ -66,7 +66,8 @@ async fn it_has_the_size_asked_for_and_changes_it() {
 
 async fn what_is_typed_arrives_and_control_characters_act() {
     for level in LEVELS {
-        let script = "stty -echo; trap 'echo interrupted' INT; echo set; while read -r line; do echo \"got $line\"; done; echo end";
+        let script = "stty -echo; trap 'echo interrupted' INT; echo set; \
+            while :; do read -r line && echo \"got $line\" && continue; [ $? = 1 ] && break; done; echo end";
         let (mut job, mut output) = spawn(terminal(level, script).stdin(Stdin::Empty)).await;
         let mut input = job.input().unwrap();
         until(&mut output, "set\r\n").await;
