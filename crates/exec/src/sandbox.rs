@@ -78,7 +78,8 @@ impl Sandbox {
         self
     }
 
-    /// The bytes that `/tmp`, and again `/dev/shm`, hold at most. They lie in memory, and count as the job's.
+    /// The bytes that `/tmp`, and again `/dev/shm`, hold at most, in a file for each 4 KiB at most. They lie in memory, and
+    /// count as the job's.
     #[must_use]
     pub fn tmp_size(mut self, bytes: u64) -> Self {
         self.tmp_size = bytes;

@@ -78,7 +78,7 @@ pub(super) fn furnish(sandbox: &Sandbox, terminal: bool) -> Outcome {
     plan.put()?;
     make_proc()?;
     make_devices(sandbox.tmp_size, plan.devices, plan.console)?;
-    make_tmpfs("/tmp", &format!("mode=1777,size={}", sandbox.tmp_size))?;
+    make_tmpfs("/tmp", &bounded(sandbox.tmp_size))?;
     for (path, tree, is_directory) in plan.binds {
         put_at(&path, &tree, is_directory)?;
     }
@@ -210,7 +210,14 @@ fn make_devices(shm_size: u64, devices: Vec<(PathBuf, OwnedFd, bool)>, console: 
     mount("devpts", &pts, "devpts", flags, Some(c"newinstance,ptmxmode=0666,mode=0620")).map_err(at(&pts))?;
     let shm = inside(Path::new("/dev/shm"));
     fs::create_dir(&shm).map_err(at(&shm))?;
-    make_tmpfs("/dev/shm", &format!("mode=1777,size={shm_size}"))
+    make_tmpfs("/dev/shm", &bounded(shm_size))
+}
+
+/// Open to everybody. The number of files has a bound as well: empty ones would fill the machine's memory, too.
+fn bounded(size: u64) -> String {
+    const PAGE: u64 = 4096;
+    const LEAST_FILES: u64 = 128;
+    format!("mode=1777,size={size},nr_inodes={}", (size / PAGE).max(LEAST_FILES))
 }
 
 fn make_tmpfs(path: &str, options: &str) -> Outcome {
