@@ -11,7 +11,7 @@ VENV := .venv
 SECONDS := 60
 SANITIZER := address
 
-.PHONY: help build test lint fmt proto-generate docs-generate demo screens bench soak fuzz clean test-tools lint-tools fuzz-tools
+.PHONY: help build test test-vm lint fmt proto-generate docs-generate demo screens bench soak fuzz clean test-tools lint-tools fuzz-tools
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -25,6 +25,10 @@ build: ## build both binaries into ./bin
 
 test: test-tools ## install what the tests need and run all of them
 	$(CARGO) test --locked --workspace
+	@$(MAKE) --no-print-directory test-vm
+
+test-vm: ## the tests of isolation in a virtual machine that has all cgroup controllers
+	tools/test-vm
 
 lint: test-tools lint-tools ## formatting, clippy, the API's definition, licences and bans
 	$(CARGO) fmt --all --check
