@@ -11,7 +11,7 @@ VENV := .venv
 SECONDS := 60
 SANITIZER := address
 
-.PHONY: help build test test-vm lint fmt proto-generate docs-generate demo screens bench soak fuzz clean test-tools lint-tools fuzz-tools
+.PHONY: help build test test-vm lint fmt proto-generate docs-generate demo aws-local screens bench soak fuzz clean test-tools lint-tools fuzz-tools
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +52,9 @@ docs-generate: ## write docs/errors.md and docs/openapi.json anew
 
 demo: build ## the main job, end to end, through the real binaries
 	python3 demo/demo.py --bin bin
+
+aws-local: build test-tools ## the demo over DynamoDB, S3, KMS and SSM, in an emulator
+	python3 demo/demo.py --bin bin --aws $(VENV)/bin/ministack
 
 screens: build ## draw docs/screens anew, from real runs
 	tools/draw-screens --bin bin

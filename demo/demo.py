@@ -7,6 +7,9 @@ certificate while the job runs, suspends and revokes the worker in the middle, a
 
 Each step is a line of the summary with its time. Exits non-zero if one did not happen. Leaves no process and no file
 behind, also when it is interrupted. Needs Python 3, git and the two binaries; nothing else.
+
+With --aws the environment is one of AWS: tables in DynamoDB, output in S3, the root's key in KMS, what servers start from
+in SSM; all of it in an emulator that is started for the demo and gone after it.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import ssl
 import stat
 import subprocess
@@ -25,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 DEADLINE = 80.0  # seconds for the whole of it, after the build
 TICKS = 40  # lines that the job's test script prints
@@ -37,7 +42,8 @@ class Failed(Exception):
 class Demo:
     """The stage: a directory, an environment of variables, and every process that was started."""
 
-    def __init__(self, binaries, keep):
+    def __init__(self, binaries, keep, emulator=None):
+        self.emulator = emulator and pathlib.Path(emulator).resolve()
         self.bin = pathlib.Path(binaries).resolve()
         # The job may run as another user, who must be able to reach the repository.
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="airunner-demo-"))
@@ -207,25 +213,55 @@ class Connection:
 # -- the steps ---------------------------------------------------------------------------------------------------
 
 
+def start_emulator(demo):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    demo.endpoint = f"http://127.0.0.1:{port}"
+    settings = {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "SERVICES": "dynamodb,s3,kms,ssm,secretsmanager,sts",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+    demo.start("emulator", demo.emulator, env=settings)
+    demo.wait_for("the emulator's first word", lambda: "Running on" in demo.log_of("emulator"))
+    # It takes any credentials; the SDK wants some.
+    demo.env |= {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_EC2_METADATA_DISABLED": "true"}
+    return demo.endpoint
+
+
 def bootstrap(demo):
-    demo.cli(
-        "bootstrap",
-        "--environment=local",
-        *(f"--{name}-addr=127.0.0.1:0" for name in ("api", "public", "plain", "metrics")),
-    )
+    place = ["--environment=local"]
+    if demo.emulator:
+        place = ["--environment=dev", "--domain=localhost", "--create", "--aws-region=eu-central-1"]
+        place.append(f"--aws-endpoint={demo.endpoint}")
+    addresses = [f"--{name}-addr=127.0.0.1:0" for name in ("api", "public", "plain", "metrics")]
+    demo.cli("bootstrap", *place, *addresses)
     config = demo.private / "home" / "server.toml"
     text = config.read_text()
     # The workers of the demo are processes of their own.
     text = re.sub(r"(?m)^embedded = true", "embedded = false", text)
     config.write_text(text)
-    return "CA, server and admin certificates, profile"
+    _, out, _ = demo.cli("bootstrap", *place, *addresses, "--output", "json")
+    again = {step["outcome"] for step in json.loads(out)["steps"]} - {"found", "verified", "not needed"}
+    if again:
+        raise Failed(f"run again, it did more: {out}")
+    return "CA, server and admin certificates, profile; run again, it finds them"
 
 
 def start_server(demo):
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     demo.server = demo.start(
-        "server", demo.bin / "airunner-server", "--ready-fd", str(writer), pass_fds=(writer,)
+        "server",
+        demo.bin / "airunner-server",
+        "--config",
+        demo.private / "home" / "server.toml",
+        "--ready-fd",
+        str(writer),
+        pass_fds=(writer,),
     )
     os.close(writer)
     ready, _, _ = select.select([reader], [], [], min(20.0, demo.left()))
@@ -425,7 +461,22 @@ def audited(demo):
     return "each act has its entry"
 
 
+def in_aws(demo):
+    home = demo.private / "home"
+    if (home / "airunner.db").exists() or (home / "output").exists():
+        raise Failed("something is kept in files")
+    buckets = urllib.request.urlopen(f"{demo.endpoint}/", timeout=5).read().decode()
+    bucket = re.search(r"<Name>([^<]*)</Name>", buckets).group(1)
+    listed = urllib.request.urlopen(f"{demo.endpoint}/{bucket}?list-type=2", timeout=5).read().decode()
+    objects = re.findall(r"<Key>([^<]*)</Key>", listed)
+    if not any(demo.job in key for key in objects):
+        raise Failed(f"the job's output is not in {bucket}: {objects}")
+    return f"the job's output is {sum(demo.job in key for key in objects)} objects in {bucket}"
+
+
 def run(demo):
+    if demo.emulator:
+        demo.step("an emulator of AWS started", start_emulator, demo)
     demo.step("bootstrap of an environment", bootstrap, demo)
     demo.step("server started", start_server, demo)
     demo.step("worker w1 enrolled with a one-time secret", enrol, demo, "w1")
@@ -440,15 +491,18 @@ def run(demo):
     demo.step("w2 took the job over and completed it", take_over, demo)
     demo.step("both watchers saw the same", compare, demo)
     demo.step("audit log", audited, demo)
+    if demo.emulator:
+        demo.step("nothing but keys and configuration in files", in_aws, demo)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bin", required=True, help="the folder that holds airunner-server and airunner-cli")
     parser.add_argument("--keep", action="store_true", help="leave the temporary directory behind")
+    parser.add_argument("--aws", metavar="EMULATOR", help="run over AWS, in this emulator (ministack)")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    demo = Demo(args.bin, args.keep)
+    demo = Demo(args.bin, args.keep, args.aws)
     try:
         run(demo)
     except KeyboardInterrupt:

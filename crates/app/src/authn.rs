@@ -8,6 +8,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use airunner_core::{
@@ -142,6 +143,16 @@ impl Standing {
         self.fingerprint
     }
 
+    /// The principal as it is known here, once it is.
+    pub(crate) fn principal(&self) -> Option<Principal> {
+        self.grant.load().as_ref().map(|grant| grant.principal.clone())
+    }
+
+    /// Counts what was applied to this standing.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(SeqCst)
+    }
+
     /// What the principal is, once it is known.
     pub fn principal_type(&self) -> Option<PrincipalType> {
         self.grant.load().as_ref().map(|grant| grant.principal.principal_type)
@@ -206,11 +217,11 @@ impl Standing {
         self.retire_at.fetch_min(at.as_millis(), SeqCst);
     }
 
-    /// Whether the store should be asked again: true at most once in `every` milliseconds.
-    pub fn is_due(&self, now: Timestamp, every: u64) -> bool {
+    /// Whether the store should be asked again: true at most once in `every`.
+    pub(crate) fn is_due(&self, now: Timestamp, every: Duration) -> bool {
         let now = u64::try_from(now.as_millis()).unwrap_or(0);
         let last = self.refreshed.load(SeqCst);
-        now.saturating_sub(last) >= every
+        u128::from(now.saturating_sub(last)) >= every.as_millis()
             && self.refreshed.compare_exchange(last, now, SeqCst, SeqCst).is_ok()
     }
 
@@ -231,7 +242,12 @@ impl Standing {
     }
 
     /// Takes in what the store says of the identity now.
-    fn update(&self, identity: Option<&Identity>, principal_type: Option<PrincipalType>, now: Timestamp) {
+    pub(crate) fn update(
+        &self,
+        identity: Option<&Identity>,
+        principal_type: Option<PrincipalType>,
+        now: Timestamp,
+    ) {
         self.refreshed.store(u64::try_from(now.as_millis()).unwrap_or(0), SeqCst);
         match identity {
             None => self.deny(
@@ -410,6 +426,10 @@ impl Authenticator {
         Self { context }
     }
 
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Authenticates a connection: enter the live registry, then read the store, then serve. So a denial that commits
     /// at any moment is either seen by the read or finds the connection. An identity that is refused gets a standing
     /// that is denied, so that every call on the connection says why.
@@ -441,15 +461,6 @@ impl Authenticator {
         Ok(Connection { standing, _live: live })
     }
 
-    /// Asks the store again about a live connection: what no change row announces (the end of an overlap that another
-    /// server set, an edit by hand) reaches it this way.
-    ///
-    /// # Errors
-    /// `store-unavailable` and the like; the standing is left as it is.
-    pub async fn recheck(&self, standing: &Standing) -> Result<()> {
-        self.read(standing, None).await.map(drop)
-    }
-
     /// Reads the identity, again if a change of its principal was applied meanwhile: the read may be older than that.
     async fn read(
         &self,
@@ -457,10 +468,10 @@ impl Authenticator {
         principal_type: Option<PrincipalType>,
     ) -> Result<Option<Identity>> {
         loop {
-            let before = standing.changes.load(SeqCst);
+            let before = standing.changes();
             let identity = self.context.stores.certificates.identity(&standing.claim.certificate).await?;
             standing.update(identity.as_ref(), principal_type, self.context.clock.now());
-            if standing.changes.load(SeqCst) == before {
+            if standing.changes() == before {
                 return Ok(identity);
             }
         }

@@ -192,6 +192,9 @@ impl Fleet {
         if self.store_full.load(SeqCst) {
             fault(Label::StoreFull, "the store's disk is full: writes are refused, reads go on".to_owned());
         }
+        for part in self.context.stores.measures.unanswering() {
+            fault(Label::StoreUnavailable, format!("the store's table {part} does not answer"));
+        }
         if let Some(message) = self.clock_fault() {
             fault(Label::ClockSkew, message);
         }

@@ -18,6 +18,7 @@ pub mod job;
 pub mod live;
 pub mod principal;
 mod recent;
+mod recheck;
 pub mod seal;
 pub mod status;
 

@@ -290,6 +290,10 @@ pub trait CertificateStore: Send + Sync {
     /// The certificate and its principal, by primary key and consistently; what authentication reads.
     async fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>>;
 
+    /// As [`CertificateStore::identity`] for up to 1,000 certificates, each read for itself, in the order given: what
+    /// live connections are looked at again by.
+    async fn identities(&self, references: &[CertificateRef]) -> Result<Vec<Option<Identity>>>;
+
     /// Notes that the certificate authenticated for the first time, if it is neither noted nor revoked. Returns
     /// false if it is revoked by now (it was replaced while unseen).
     async fn mark_seen(&self, reference: &CertificateRef, now: Timestamp) -> Result<bool>;

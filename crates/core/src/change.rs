@@ -72,6 +72,13 @@ pub trait ChangeFeed: Send + Sync {
     /// Every denial in force at `now`, in one consistent read.
     async fn denials(&self, now: Timestamp) -> Result<DenialSnapshot>;
 
+    /// Whether an edit of a row by hand appends to the feed by itself. Where it does not, whoever finds one says so with
+    /// [`ChangeFeed::append_change`].
+    fn tells_of_edits(&self) -> bool;
+
+    /// Appends a change that stands in the rows already.
+    async fn append_change(&self, kind: ChangeKind, now: Timestamp) -> Result<()>;
+
     /// Forgets changes written before `before` (7 days ago, by housekeeping), at most `limit`; returns how many.
     async fn prune_changes(&self, before: Timestamp, limit: u32) -> Result<u32>;
 }

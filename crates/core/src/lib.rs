@@ -48,7 +48,7 @@ pub use job::{
 };
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use label::{Kind, Label};
-pub use measure::{Durations, Intent, StoreMeasures};
+pub use measure::{Durations, Intent, StoreMeasures, Traffic};
 pub use output::{OutputChunk, OutputRead, OutputStore, OutputStream};
 pub use page::{Page, PageRequest};
 pub use permission::{Permission, Role};

@@ -2,7 +2,9 @@
 //! nothing. How they are shown is the server's business.
 
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -81,6 +83,7 @@ intents! {
     SetStatus = "set_status",
     RecordIssued = "record_issued",
     Identity = "identity",
+    Identities = "identities",
     MarkSeen = "mark_seen",
     GetBySerial = "get_by_serial",
     GetByFingerprint = "get_by_fingerprint",
@@ -117,6 +120,7 @@ intents! {
     AppendOutput = "append_output",
     OutputAfter = "output_after",
     LastOutput = "last_output",
+    AppendChange = "append_change",
     RecordAudit = "record_audit",
     TailAudit = "tail_audit",
     AuditAfter = "audit_after",
@@ -131,6 +135,28 @@ intents! {
     ResetTime = "reset_time",
 }
 
+/// What was asked of a store that answers over a network.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    requests: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Traffic {
+    /// Adds requests, each try counted, and the bytes of their bodies and of the answers'.
+    pub fn add(&self, requests: u64, sent: u64, received: u64) {
+        self.requests.fetch_add(requests, Relaxed);
+        self.sent.fetch_add(sent, Relaxed);
+        self.received.fetch_add(received, Relaxed);
+    }
+
+    /// Requests, bytes sent and bytes received so far.
+    pub fn totals(&self) -> (u64, u64, u64) {
+        (self.requests.load(Relaxed), self.sent.load(Relaxed), self.received.load(Relaxed))
+    }
+}
+
 /// How a store does: how long it takes for each intent, and how often it failed. An intent that was refused, by a
 /// conflict or a limit, is no failure of the store.
 #[derive(Debug)]
@@ -138,6 +164,8 @@ pub struct StoreMeasures {
     /// By intent: a number that fits the enumeration.
     latency: [Durations<50>; Intent::ALL.len()],
     failures: [AtomicU64; Self::FAILURES.len()],
+    traffic: [Traffic; Intent::ALL.len()],
+    unanswering: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Default for StoreMeasures {
@@ -145,6 +173,8 @@ impl Default for StoreMeasures {
         Self {
             latency: std::array::from_fn(|_| Durations::default()),
             failures: std::array::from_fn(|_| AtomicU64::new(0)),
+            traffic: std::array::from_fn(|_| Traffic::default()),
+            unanswering: Mutex::default(),
         }
     }
 }
@@ -173,9 +203,29 @@ impl StoreMeasures {
         result
     }
 
+    /// Notes whether a part of the store, a table of it, answers.
+    pub fn note_answering(&self, part: &'static str, answers: bool) {
+        let mut unanswering = self.unanswering.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers {
+            unanswering.remove(part);
+        } else {
+            unanswering.insert(part);
+        }
+    }
+
+    /// The parts of the store that do not answer: what needs them is refused at once, and this server is not ready.
+    pub fn unanswering(&self) -> Vec<&'static str> {
+        self.unanswering.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
     /// How long an intent takes.
     pub fn latency(&self, intent: Intent) -> &Durations<50> {
         &self.latency[intent as usize]
+    }
+
+    /// What an intent asked of a store that answers over a network; nothing of one that is here.
+    pub fn traffic(&self, intent: Intent) -> &Traffic {
+        &self.traffic[intent as usize]
     }
 
     /// How often the store failed, by label.

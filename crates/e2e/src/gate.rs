@@ -8,10 +8,11 @@ use std::{
 
 use airunner_core::{
     AuditEntry, Cancellation, Certificate, CertificateFilter, CertificateRef, CertificateStore, ChangeBatch,
-    ChangeFeed, ChangeNumber, Completion, DenialSnapshot, Enqueued, Fencing, Fingerprint, Identity, Issuance,
-    Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore, LeaseExtension, LeaseRequest,
-    Page, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalStore, PrincipalUpdate, QueueName,
-    RequestKey, Result, RevocationReason, RevocationTarget, Role, Serial, StatusChange, Stores, Timestamp,
+    ChangeFeed, ChangeKind, ChangeNumber, Completion, DenialSnapshot, Enqueued, Fencing, Fingerprint,
+    Identity, Issuance, Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore,
+    LeaseExtension, LeaseRequest, Page, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalStore,
+    PrincipalUpdate, QueueName, RequestKey, Result, RevocationReason, RevocationTarget, Role, Serial,
+    StatusChange, Stores, Timestamp,
 };
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -121,6 +122,10 @@ impl CertificateStore for Gated<dyn CertificateStore> {
     async fn record_issued(&self, issuance: Issuance) -> Result<Issued> {
         self.gates.pass(Point::RecordAsked).await;
         self.inner.record_issued(issuance).await
+    }
+
+    async fn identities(&self, references: &[CertificateRef]) -> Result<Vec<Option<Identity>>> {
+        self.inner.identities(references).await
     }
 
     async fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>> {
@@ -239,6 +244,14 @@ impl ChangeFeed for Gated<dyn ChangeFeed> {
 
     async fn wait(&self) -> Result<()> {
         self.inner.wait().await
+    }
+
+    fn tells_of_edits(&self) -> bool {
+        self.inner.tells_of_edits()
+    }
+
+    async fn append_change(&self, kind: ChangeKind, now: Timestamp) -> Result<()> {
+        self.inner.append_change(kind, now).await
     }
 
     async fn denials(&self, now: Timestamp) -> Result<DenialSnapshot> {

@@ -39,10 +39,6 @@ use crate::{
 
 /// How often live connections are looked over.
 const SWEEP: Duration = Duration::from_millis(250);
-/// How often the store is asked about a live connection, in milliseconds.
-const RECHECK_MILLIS: u64 = 30_000;
-/// Connections asked about in one sweep at most.
-const RECHECKS: usize = 200;
 
 /// How long the message of a call may take to arrive, where nothing else is said.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -397,16 +393,12 @@ async fn sweep(
             if app.fleet.unready().is_empty() { ServingStatus::Serving } else { ServingStatus::NotServing };
         health.set_service_status("", status).await;
         let now = app.clock().now();
-        let mut asked = 0;
-        for standing in app.live().all() {
+        let standings = app.live().all();
+        for standing in &standings {
             standing.check_time(now);
-            if asked < RECHECKS && standing.is_due(now, RECHECK_MILLIS) {
-                asked += 1;
-                if let Err(error) = app.authenticator.recheck(&standing).await {
-                    tracing::warn!(?error, "a live connection can't be checked again");
-                    break;
-                }
-            }
+        }
+        if let Err(error) = app.authenticator.recheck(&standings).await {
+            tracing::warn!(?error, "live connections can't be looked at again");
         }
         rates.forget_idle();
     }

@@ -11,7 +11,7 @@ use crate::{
     engine::{Engine, Ports},
     issuance,
     paging::Tokens,
-    rows::{CertificatePlace, Rows},
+    rows::{Place, Rows},
 };
 
 const TOKENS: Tokens = Tokens('c');
@@ -25,6 +25,14 @@ impl<E: Engine> CertificateStore for Ports<E> {
     async fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>> {
         let reference = *reference;
         self.read(Intent::Identity, move |rows| rows.identity(&reference)).await
+    }
+
+    async fn identities(&self, references: &[CertificateRef]) -> Result<Vec<Option<Identity>>> {
+        if references.len() > PageRequest::MAX_SIZE as usize {
+            return Err(Error::new(Label::TooLarge, "ask for at most 1,000 certificates at a time"));
+        }
+        let references = references.to_vec();
+        self.read(Intent::Identities, move |rows| rows.identities(&references)).await
     }
 
     async fn mark_seen(&self, reference: &CertificateRef, now: Timestamp) -> Result<bool> {
@@ -67,13 +75,43 @@ impl<E: Engine> CertificateStore for Ports<E> {
         reason: RevocationReason,
         audit: AuditEntry,
     ) -> Result<Vec<CertificateRef>> {
-        let target = target.clone();
-        self.write(Intent::Revoke, move |rows| revoke(rows, &target, reason, &audit)).await
+        let (wanted, now) = (target.clone(), audit.at);
+        let act = move |rows: &mut dyn Rows| revoke(rows, &wanted, reason, E::BATCH, &audit);
+        let mut revoked = self.write(Intent::Revoke, act).await?;
+        if revoked.len() >= E::BATCH {
+            revoked.extend(self.revoke_rest(target.clone(), reason, now).await?);
+        }
+        Ok(revoked)
     }
 
     async fn nearest_expiries(&self, now: Timestamp, limit: u32) -> Result<Vec<Certificate>> {
         let limit = limit.min(PageRequest::MAX_SIZE);
         self.read(Intent::NearestExpiries, move |rows| rows.nearest_expiries(now, limit)).await
+    }
+}
+
+impl<E: Engine> Ports<E> {
+    /// Revokes what an act on a principal left over because it had more certificates than one transaction holds. The
+    /// act and its audit entry stand by then, and nothing new is issued to whoever it denied.
+    pub(crate) async fn revoke_rest(
+        &self,
+        target: RevocationTarget,
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<Vec<CertificateRef>> {
+        let mut revoked = Vec::new();
+        if E::BATCH == usize::MAX {
+            return Ok(revoked);
+        }
+        loop {
+            let wanted = target.clone();
+            let act = move |rows: &mut dyn Rows| take_away(rows, &wanted, reason, E::BATCH, now);
+            let some = self.write(Intent::Revoke, act).await?;
+            if some.is_empty() {
+                return Ok(revoked);
+            }
+            revoked.extend(some);
+        }
     }
 }
 
@@ -86,19 +124,9 @@ fn mark_seen(rows: &mut dyn Rows, reference: &CertificateRef, now: Timestamp) ->
 }
 
 fn list(rows: &dyn Rows, filter: &CertificateFilter, page: &PageRequest) -> Result<Page<Certificate>> {
-    let after = TOKENS.read(page, read_place)?;
+    let after = TOKENS.read(page, Place::read)?;
     let wanted = |certificate: &Certificate| is_wanted(filter, certificate);
-    TOKENS.collect(page, wanted, write_place, |visit| rows.scan_certificates(filter, after, visit))
-}
-
-fn write_place(place: &CertificatePlace) -> String {
-    format!("{}.{}", place.expires_at.as_millis(), place.number)
-}
-
-fn read_place(text: &str) -> Option<CertificatePlace> {
-    let (expires_at, number) = text.split_once('.')?;
-    let expires_at = Timestamp::from_millis(expires_at.parse().ok()?);
-    Some(CertificatePlace { expires_at, number: number.parse().ok()? })
+    TOKENS.collect(page, wanted, Place::write, |visit| rows.scan_certificates(filter, after, visit))
 }
 
 fn is_wanted(filter: &CertificateFilter, certificate: &Certificate) -> bool {
@@ -133,13 +161,25 @@ fn revoke(
     rows: &mut dyn Rows,
     target: &RevocationTarget,
     reason: RevocationReason,
+    batch: usize,
     audit: &AuditEntry,
 ) -> Result<Vec<CertificateRef>> {
-    let references = revocable(rows, target, audit.at, usize::MAX)?;
-    for reference in &references {
-        rows.revoke_certificate(reference, Revocation { at: audit.at, reason })?;
-    }
+    let references = take_away(rows, target, reason, batch, audit.at)?;
     rows.insert_audit(audit)?;
+    Ok(references)
+}
+
+fn take_away(
+    rows: &mut dyn Rows,
+    target: &RevocationTarget,
+    reason: RevocationReason,
+    batch: usize,
+    now: Timestamp,
+) -> Result<Vec<CertificateRef>> {
+    let references = revocable(rows, target, now, batch)?;
+    for reference in &references {
+        rows.revoke_certificate(reference, Revocation { at: now, reason })?;
+    }
     Ok(references)
 }
 
@@ -149,7 +189,7 @@ fn known(rows: &dyn Rows, reference: &CertificateRef) -> Result<Certificate> {
 }
 
 /// The refusal of a serial number that its issuer has used.
-pub(crate) fn serial_taken(serial: &Serial, issuer: &IssuerId) -> Error {
+pub fn serial_taken(serial: &Serial, issuer: &IssuerId) -> Error {
     Error::new(
         Label::AlreadyExists,
         format!("issuer {issuer} has a certificate of serial number {serial}: draw another and sign again"),

@@ -1,6 +1,8 @@
 //! The intents on the change feed.
 
-use airunner_core::{ChangeBatch, ChangeFeed, ChangeNumber, DenialSnapshot, Intent, Result, Timestamp};
+use airunner_core::{
+    ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, DenialSnapshot, Intent, Result, Timestamp,
+};
 use async_trait::async_trait;
 
 use crate::{
@@ -27,22 +29,39 @@ impl<E: Engine> ChangeFeed for Ports<E> {
     }
 
     async fn denials(&self, now: Timestamp) -> Result<DenialSnapshot> {
-        let snapshot = self
-            .read(Intent::Denials, move |rows| {
-                Ok(DenialSnapshot {
-                    number: rows.last_change()?,
-                    principals: rows.denied_principals(now)?,
-                    certificates: rows.revoked_certificates(now)?,
-                })
-            })
-            .await?;
+        let snapshot = self.read(Intent::Denials, move |rows| denials(rows, now)).await?;
         self.handed_out(snapshot.number);
         Ok(snapshot)
+    }
+
+    fn tells_of_edits(&self) -> bool {
+        E::TELLS_OF_EDITS
+    }
+
+    async fn append_change(&self, kind: ChangeKind, now: Timestamp) -> Result<()> {
+        self.write(Intent::AppendChange, move |rows| rows.append_change(now, &kind)).await
     }
 
     async fn prune_changes(&self, before: Timestamp, limit: u32) -> Result<u32> {
         self.write(Intent::PruneChanges, move |rows| rows.delete_changes(before, limit)).await
     }
+}
+
+fn denials(rows: &dyn Rows, now: Timestamp) -> Result<DenialSnapshot> {
+    let number = rows.last_change()?;
+    let mut principals = rows.denied_principals(now)?;
+    let mut certificates = rows.revoked_certificates(now)?;
+    // Where reads are not of one moment, rows may show what was changed since: whoever follows hears of that next.
+    for change in rows.changes_after(number, MAX_CHANGES)? {
+        match change.kind {
+            ChangeKind::Principal { id, .. } => {
+                principals.retain(|(denied, _)| denied.folded() != id.folded())
+            }
+            ChangeKind::Certificate { reference, .. } => certificates.retain(|denied| *denied != reference),
+            ChangeKind::Issuers => {}
+        }
+    }
+    Ok(DenialSnapshot { number, principals, certificates })
 }
 
 fn after(rows: &dyn Rows, number: ChangeNumber, limit: u32) -> Result<ChangeBatch> {

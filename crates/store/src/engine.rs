@@ -5,26 +5,59 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use airunner_core::{ChangeNumber, Intent, Result, StoreMeasures};
+use airunner_core::{ChangeNumber, Intent, OutputStore, Result, StoreMeasures, Stores};
 
-use crate::rows::Rows;
+use crate::{output::Measured, rows::Rows};
 
 /// Runs intents.
-pub(crate) trait Engine: Send + Sync + 'static {
-    /// Runs an intent alone, and returns once what it wrote is durable.
+pub trait Engine: Send + Sync + 'static {
+    /// Jobs, events or revocations that one transaction holds at most. An intent on more of them, where each stands for
+    /// itself, is run in as many transactions as that takes.
+    const BATCH: usize;
+
+    /// Whether an edit of a row by hand appends to the change feed by itself.
+    const TELLS_OF_EDITS: bool;
+
+    /// Runs an intent alone, and returns once what it wrote is durable. An intent that met another's writes may be run
+    /// again from its start, with what it decided the first time forgotten.
     fn write<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut dyn Rows) -> Result<T> + Send + 'static,
+        intent: Intent,
+        act: impl FnMut(&mut dyn Rows) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
-    /// Reads from one consistent state, which includes every write that has returned.
+    /// Reads what includes every write that has returned.
     fn read<T: Send + 'static>(
         &self,
+        intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
     /// Returns when a change past `known` may exist, or after 250 ms at the latest.
     fn changed(&self, known: ChangeNumber) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The ports of a store: those on rows over `engine`, and `output`, with what they do counted in `measures`.
+pub fn stores<E: Engine>(
+    engine: Arc<E>,
+    output: Arc<dyn OutputStore>,
+    measures: Arc<StoreMeasures>,
+) -> Stores {
+    let ports = Arc::new(Ports { engine, measures: measures.clone(), handed_out: AtomicU64::new(0) });
+    Stores {
+        principals: ports.clone(),
+        certificates: ports.clone(),
+        enrollments: ports.clone(),
+        issuers: ports.clone(),
+        keyring: ports.clone(),
+        jobs: ports.clone(),
+        events: ports.clone(),
+        output: Arc::new(Measured::new(output, measures.clone())),
+        audit: ports.clone(),
+        changes: ports.clone(),
+        servers: ports,
+        measures,
+    }
 }
 
 /// Every port but the one for output, over an engine.
@@ -36,16 +69,12 @@ pub(crate) struct Ports<E> {
 }
 
 impl<E: Engine> Ports<E> {
-    pub(crate) fn new(engine: Arc<E>, measures: Arc<StoreMeasures>) -> Self {
-        Self { engine, measures, handed_out: AtomicU64::new(0) }
-    }
-
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         intent: Intent,
-        act: impl FnOnce(&mut dyn Rows) -> Result<T> + Send + 'static,
+        act: impl FnMut(&mut dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.measures.observe(intent, self.engine.write(act)).await
+        self.measures.observe(intent, self.engine.write(intent, act)).await
     }
 
     pub(crate) async fn read<T: Send + 'static>(
@@ -53,7 +82,7 @@ impl<E: Engine> Ports<E> {
         intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.measures.observe(intent, self.engine.read(act)).await
+        self.measures.observe(intent, self.engine.read(intent, act)).await
     }
 
     pub(crate) async fn changed(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::{
     issuance::active,
     paging::Tokens,
     request,
-    rows::Rows,
+    rows::{Place, Rows},
 };
 
 const TOKENS: Tokens = Tokens('e');
@@ -81,8 +81,8 @@ fn list(
     created_by: Option<&PrincipalId>,
     page: &PageRequest,
 ) -> Result<Page<EnrollmentToken>> {
-    let after = TOKENS.read(page, |text| text.parse().ok())?;
+    let after = TOKENS.read(page, Place::read)?;
     let wanted =
         |token: &EnrollmentToken| created_by.is_none_or(|id| id.folded() == token.created_by.folded());
-    TOKENS.collect(page, wanted, i64::to_string, |visit| rows.scan_tokens(created_by, after, visit))
+    TOKENS.collect(page, wanted, Place::write, |visit| rows.scan_tokens(created_by, after, visit))
 }

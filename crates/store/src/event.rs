@@ -21,7 +21,11 @@ impl<E: Engine> EventStore for Ports<E> {
             return self.read(Intent::Publish, move |rows| holding(rows, &publication).map(drop)).await;
         }
         check(&publication)?;
-        self.write(Intent::Publish, move |rows| publish(rows, &publication)).await
+        for events in publication.events.chunks(E::BATCH) {
+            let part = Publication { events: events.to_vec(), ..publication.clone() };
+            self.write(Intent::Publish, move |rows| publish(rows, &part)).await?;
+        }
+        Ok(())
     }
 
     async fn events_after(&self, job_id: &JobId, after: Sequence, limit: u32) -> Result<Vec<ControlEvent>> {

@@ -15,7 +15,7 @@ use crate::{
     paging::Tokens,
     principal::not_active,
     request,
-    rows::Rows,
+    rows::{Place, Rows},
     server::{GRACE, check_fencing},
     transition::{begin_attempt, cancel_waiting, end_attempt, end_event},
 };
@@ -41,7 +41,11 @@ impl<E: Engine> JobStore for Ports<E> {
 
     async fn lease_jobs(&self, request: &LeaseRequest) -> Result<Vec<Job>> {
         let request = request.clone();
-        self.write(Intent::LeaseJobs, move |rows| lease(rows, &request)).await
+        let max = request.max.min(PageRequest::MAX_SIZE);
+        self.in_parts(Intent::LeaseJobs, max, move |rows, max| {
+            lease(rows, &LeaseRequest { max, ..request.clone() })
+        })
+        .await
     }
 
     async fn extend_leases(
@@ -52,10 +56,9 @@ impl<E: Engine> JobStore for Ports<E> {
         deadline: Timestamp,
     ) -> Result<Vec<Result<JobControl>>> {
         check_batch(leases.len())?;
-        let (holder, leases) = (holder.clone(), leases.to_vec());
-        self.write(Intent::ExtendLeases, move |rows| {
-            let extend = |lease: &LeaseExtension| extend(rows, &holder, *lease, now, deadline);
-            each(leases.iter().map(extend))
+        let holder = holder.clone();
+        self.each(Intent::ExtendLeases, leases, move |rows, lease| {
+            extend(rows, &holder, *lease, now, deadline)
         })
         .await
     }
@@ -67,21 +70,21 @@ impl<E: Engine> JobStore for Ports<E> {
         now: Timestamp,
     ) -> Result<Vec<Result<Job>>> {
         check_batch(completions.len())?;
-        let (holder, completions) = (holder.clone(), completions.to_vec());
-        self.write(Intent::CompleteJobs, move |rows| {
-            each(completions.into_iter().map(|one| complete(rows, &holder, one, now)))
+        let holder = holder.clone();
+        self.each(Intent::CompleteJobs, completions, move |rows, one| {
+            complete(rows, &holder, one.clone(), now)
         })
         .await
     }
 
     async fn cancel_job(&self, id: &JobId, cancellation: Cancellation, audit: AuditEntry) -> Result<Job> {
         let id = *id;
-        self.write(Intent::CancelJob, move |rows| cancel(rows, &id, cancellation, &audit)).await
+        self.write(Intent::CancelJob, move |rows| cancel(rows, &id, cancellation.clone(), &audit)).await
     }
 
     async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()> {
         let id = *id;
-        self.write(Intent::WriteInput, move |rows| write_input(rows, &id, bytes, end, &audit)).await
+        self.write(Intent::WriteInput, move |rows| write_input(rows, &id, bytes.clone(), end, &audit)).await
     }
 
     async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
@@ -94,7 +97,7 @@ impl<E: Engine> JobStore for Ports<E> {
 
     async fn end_leases_of(&self, holder: &PrincipalId, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
         let holder = holder.clone();
-        self.write(Intent::EndLeasesOf, move |rows| {
+        self.in_parts(Intent::EndLeasesOf, limit, move |rows, limit| {
             let jobs = rows.held_jobs(&holder, limit)?;
             take_back(rows, jobs, &AttemptOutcome::HolderDenied, now)
         })
@@ -102,7 +105,7 @@ impl<E: Engine> JobStore for Ports<E> {
     }
 
     async fn expire_leases(&self, now: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<Job>> {
-        self.write(Intent::ExpireLeases, move |rows| {
+        self.in_parts(Intent::ExpireLeases, limit, move |rows, limit| {
             check_fencing(rows, fencing)?;
             let jobs = rows.lapsed_jobs(now.minus(GRACE), limit)?;
             take_back(rows, jobs, &AttemptOutcome::LeaseExpired, now)
@@ -146,6 +149,61 @@ impl<E: Engine> JobStore for Ports<E> {
     }
 }
 
+impl<E: Engine> Ports<E> {
+    /// Runs an intent on up to `limit` jobs in as many transactions as the engine needs. What one of them did stands,
+    /// whatever becomes of the next.
+    async fn in_parts(
+        &self,
+        intent: Intent,
+        limit: u32,
+        act: impl Fn(&mut dyn Rows, u32) -> Result<Vec<Job>> + Clone + Send + 'static,
+    ) -> Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        loop {
+            let left = limit as usize - jobs.len();
+            let most = left.min(E::BATCH);
+            let (act, part) = (act.clone(), u32::try_from(most).unwrap_or(u32::MAX));
+            match self.write(intent, move |rows| act(rows, part)).await {
+                Ok(some) => {
+                    let is_last = some.len() < most || most == left;
+                    jobs.extend(some);
+                    if is_last {
+                        return Ok(jobs);
+                    }
+                }
+                Err(error) if jobs.is_empty() => return Err(error),
+                Err(_) => return Ok(jobs),
+            }
+        }
+    }
+
+    /// Runs an intent on each of `all` in as many transactions as the engine needs. A refusal stands for its one alone,
+    /// our own failure for all of its transaction; those before keep what they came to.
+    async fn each<I, T>(
+        &self,
+        intent: Intent,
+        all: &[I],
+        act: impl Fn(&mut dyn Rows, &I) -> Result<T> + Clone + Send + 'static,
+    ) -> Result<Vec<Result<T>>>
+    where
+        I: Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let mut results = Vec::with_capacity(all.len());
+        for part in all.chunks(E::BATCH) {
+            let (items, act) = (part.to_vec(), act.clone());
+            match self.write(intent, move |rows| apart(items.iter().map(|item| act(rows, item)))).await {
+                Ok(some) => results.extend(some),
+                Err(error) if results.is_empty() => return Err(error),
+                Err(error) => {
+                    results.extend(part.iter().map(|_| Err(Error::new(error.label(), error.to_string()))));
+                }
+            }
+        }
+        Ok(results)
+    }
+}
+
 fn check_batch(len: usize) -> Result<()> {
     if len <= MAX_BATCH {
         return Ok(());
@@ -154,7 +212,7 @@ fn check_batch(len: usize) -> Result<()> {
 }
 
 /// The results of the parts of a batch: a refusal stands for its part alone, our own failure for all.
-fn each<T>(parts: impl Iterator<Item = Result<T>>) -> Result<Vec<Result<T>>> {
+fn apart<T>(parts: impl Iterator<Item = Result<T>>) -> Result<Vec<Result<T>>> {
     parts
         .map(|part| match part {
             Err(error) if !matches!(error.label(), Label::LeaseLost | Label::InvalidArgument) => Err(error),
@@ -222,10 +280,9 @@ fn lease(rows: &mut dyn Rows, request: &LeaseRequest) -> Result<Vec<Job>> {
         Some(PrincipalStatus::Active) => {}
         status => return Err(not_active(&request.holder, status.unwrap_or(PrincipalStatus::Deleted))),
     }
-    let max = request.max.min(PageRequest::MAX_SIZE);
     let mut leased: Vec<Job> = Vec::new();
     for queue in &request.queues {
-        let left = max.saturating_sub(u32::try_from(leased.len()).unwrap_or(u32::MAX));
+        let left = request.max.saturating_sub(u32::try_from(leased.len()).unwrap_or(u32::MAX));
         if left == 0 {
             break;
         }
@@ -331,9 +388,9 @@ fn write_input(rows: &mut dyn Rows, id: &JobId, bytes: Vec<u8>, end: bool, audit
 }
 
 fn list(rows: &dyn Rows, filter: &JobFilter, page: &PageRequest) -> Result<Page<Job>> {
-    let after = TOKENS.read(page, |text| text.parse().ok())?;
+    let after = TOKENS.read(page, Place::read)?;
     let wanted = |job: &Job| is_wanted(filter, job);
-    TOKENS.collect(page, wanted, i64::to_string, |visit| rows.scan_jobs(filter, after, visit))
+    TOKENS.collect(page, wanted, Place::write, |visit| rows.scan_jobs(filter, after, visit))
 }
 
 fn is_wanted(filter: &JobFilter, job: &Job) -> bool {
@@ -360,7 +417,8 @@ pub(crate) fn held(
     })
 }
 
-pub(crate) fn control(job: &Job) -> JobControl {
+/// What a worker or a watcher must know of a job.
+pub fn control(job: &Job) -> JobControl {
     JobControl {
         job_id: job.id,
         state: job.state,

@@ -1,8 +1,9 @@
-//! The memory and SQLite backends of airunner's stores, and output segment files.
+//! The intents of airunner's stores, the memory and SQLite backends, and output segment files.
 //!
 //! An intent (`principal.rs`, `certificate.rs`, `job.rs`, …) is written once, over the rows of `rows.rs`; a backend
-//! gives the rows (`memory/`, `sqlite/`) and runs each intent in one transaction. Output is kept apart (`output/`).
-//! No policy is decided here, and no time is read: `now` comes with each intent.
+//! gives the rows (`memory/`, `sqlite/`, and others outside of here by [`backend`]) and runs each intent in one
+//! transaction. Output is kept apart (`output/`). No policy is decided here, and no time is read: `now` comes with each
+//! intent.
 
 mod audit;
 mod certificate;
@@ -13,6 +14,7 @@ mod event;
 mod issuance;
 mod issuer;
 mod job;
+mod job_spec;
 mod keyring;
 mod memory;
 mod output;
@@ -27,3 +29,15 @@ mod transition;
 
 pub use memory::MemoryStore;
 pub use sqlite::{SqliteOptions, SqliteStore};
+
+/// What a backend gives and gets: the rows that intents run over, an engine that runs them, and what they share.
+pub mod backend {
+    pub use crate::{
+        certificate::serial_taken,
+        engine::{Engine, stores},
+        job::control,
+        job_spec::{JobLife, JobSpec, alike},
+        reference::{read as read_reference, write as write_reference},
+        rows::*,
+    };
+}

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use airunner_core::{
     AuditEntry, DnsName, Error, Intent, Label, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
-    PrincipalStatus, PrincipalStore, PrincipalUpdate, Result, Revocation, Role, StatusChange, Timestamp,
+    PrincipalStatus, PrincipalStore, PrincipalUpdate, Result, Revocation, RevocationTarget, Role,
+    StatusChange, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -19,7 +20,7 @@ const TOKENS: Tokens = Tokens('p');
 #[async_trait]
 impl<E: Engine> PrincipalStore for Ports<E> {
     async fn create_principal(&self, principal: Principal, audit: AuditEntry) -> Result<Principal> {
-        self.write(Intent::CreatePrincipal, move |rows| create(rows, principal, &audit)).await
+        self.write(Intent::CreatePrincipal, move |rows| create(rows, principal.clone(), &audit)).await
     }
 
     async fn get_principal(&self, id: &PrincipalId) -> Result<Option<Principal>> {
@@ -40,7 +41,10 @@ impl<E: Engine> PrincipalStore for Ports<E> {
         audit: AuditEntry,
     ) -> Result<Principal> {
         let id = id.clone();
-        self.write(Intent::UpdatePrincipal, move |rows| overwrite(rows, &id, expected, update, &audit)).await
+        self.write(Intent::UpdatePrincipal, move |rows| {
+            overwrite(rows, &id, expected, update.clone(), &audit)
+        })
+        .await
     }
 
     async fn set_roles(
@@ -51,7 +55,7 @@ impl<E: Engine> PrincipalStore for Ports<E> {
         audit: AuditEntry,
     ) -> Result<Principal> {
         let id = id.clone();
-        self.write(Intent::SetRoles, move |rows| set_roles(rows, &id, expected, roles, &audit)).await
+        self.write(Intent::SetRoles, move |rows| set_roles(rows, &id, expected, roles.clone(), &audit)).await
     }
 
     async fn set_status(
@@ -60,8 +64,14 @@ impl<E: Engine> PrincipalStore for Ports<E> {
         change: StatusChange,
         audit: AuditEntry,
     ) -> Result<Principal> {
-        let id = id.clone();
-        self.write(Intent::SetStatus, move |rows| set_status(rows, &id, change, &audit)).await
+        let rest = change.revoke.map(|reason| (RevocationTarget::Principal(id.clone()), reason));
+        let (id, now) = (id.clone(), audit.at);
+        let act = move |rows: &mut dyn Rows| set_status(rows, &id, change.clone(), E::BATCH, &audit);
+        let principal = self.write(Intent::SetStatus, act).await?;
+        if let Some((target, reason)) = rest {
+            self.revoke_rest(target, reason, now).await?;
+        }
+        Ok(principal)
     }
 }
 
@@ -157,6 +167,7 @@ fn set_status(
     rows: &mut dyn Rows,
     id: &PrincipalId,
     change: StatusChange,
+    batch: usize,
     audit: &AuditEntry,
 ) -> Result<Principal> {
     let before = rows.principal(id)?.ok_or_else(|| Error::not_found("principal", id))?;
@@ -171,7 +182,7 @@ fn set_status(
         rows.update_principal(&after, audit.at)?;
     }
     if let Some(reason) = change.revoke {
-        for reference in rows.revocable(id, audit.at, usize::MAX)? {
+        for reference in rows.revocable(id, audit.at, batch)? {
             rows.revoke_certificate(&reference, Revocation { at: audit.at, reason })?;
         }
     }

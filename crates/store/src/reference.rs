@@ -2,11 +2,13 @@
 
 use airunner_core::{CertificateRef, Error, Result};
 
-pub(crate) fn write(reference: &CertificateRef) -> String {
+/// The text for a reference.
+pub fn write(reference: &CertificateRef) -> String {
     format!("{}~{}", reference.issuer_id, reference.serial)
 }
 
-pub(crate) fn read(text: &str) -> Result<CertificateRef> {
+/// The reference that a text names; `internal` where it names none.
+pub fn read(text: &str) -> Result<CertificateRef> {
     let Some((issuer, serial)) = text.split_once('~') else {
         return Err(Error::internal(format!("{text:?} names no certificate")));
     };

@@ -4,19 +4,24 @@
 //! An intent makes every check before its first write. A backend commits the rows of an intent that returns `Ok`,
 //! and a failed intent has written nothing that must be taken back.
 
+#![expect(
+    missing_docs,
+    reason = "each is named for the rows that it reads or writes; what that leaves open is said"
+)]
+
 use airunner_core::{
-    AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeNumber,
-    ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity, Issuer, IssuerId,
-    IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Principal, PrincipalFilter,
-    PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation, Sequence, Serial, ServerId,
-    ServerRow, Timestamp,
+    AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeKind,
+    ChangeNumber, ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity,
+    Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Principal,
+    PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation, Sequence,
+    Serial, ServerId, ServerRow, Timestamp,
 };
 
 /// Takes a row of a scan; false ends the scan.
-pub(crate) type Visit<'v, T> = &'v mut dyn FnMut(T) -> Result<bool>;
+pub type Visit<'v, T> = &'v mut dyn FnMut(T) -> Result<bool>;
 
 /// All rows of one transaction.
-pub(crate) trait Rows:
+pub trait Rows:
     PrincipalRows
     + CertificateRows
     + EnrollmentRows
@@ -33,13 +38,13 @@ pub(crate) trait Rows:
 
 /// What an issuing intent must know of a principal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    pub(crate) status: PrincipalStatus,
-    pub(crate) version: u64,
-    pub(crate) max_certificates: u32,
+pub struct Standing {
+    pub status: PrincipalStatus,
+    pub version: u64,
+    pub max_certificates: u32,
 }
 
-pub(crate) trait PrincipalRows {
+pub trait PrincipalRows {
     fn principal(&self, id: &PrincipalId) -> Result<Option<Principal>>;
     fn standing(&self, id: &PrincipalId) -> Result<Option<Standing>>;
     /// In order of the folded id, from the one after `after` on. May leave out what the filter does not want.
@@ -60,16 +65,37 @@ pub(crate) trait PrincipalRows {
     fn own_dns_names(&mut self, id: &PrincipalId, names: &[DnsName]) -> Result<()>;
 }
 
-/// A certificate's place in a list.
+/// A row's place in a list, as a page token names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CertificatePlace {
-    /// Its expiry, where the list is in order of that.
-    pub(crate) expires_at: Timestamp,
-    /// Grows with every certificate recorded.
-    pub(crate) number: i64,
+pub struct Place {
+    /// The time that the list is in order of.
+    pub at: Timestamp,
+    /// Tells rows of one time apart, or is all of the order.
+    pub number: i128,
 }
 
-pub(crate) trait CertificateRows {
+impl Place {
+    /// The place of a row that has a number within its table, where the list is in order of that alone.
+    pub(crate) fn numbered(number: i64) -> Self {
+        Self { at: Timestamp::from_millis(0), number: number.into() }
+    }
+
+    /// The number within a table; one that no row can have is the nearest that one can.
+    pub(crate) fn row_number(self) -> i64 {
+        i64::try_from(self.number).unwrap_or(if self.number < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    pub(crate) fn write(&self) -> String {
+        format!("{}.{}", self.at.as_millis(), self.number)
+    }
+
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (at, number) = text.split_once('.')?;
+        Some(Self { at: Timestamp::from_millis(at.parse().ok()?), number: number.parse().ok()? })
+    }
+}
+
+pub trait CertificateRows {
     fn certificate(&self, reference: &CertificateRef) -> Result<Option<Certificate>>;
     /// The certificate, and what succeeds it.
     fn with_successor(
@@ -77,6 +103,10 @@ pub(crate) trait CertificateRows {
         reference: &CertificateRef,
     ) -> Result<Option<(Certificate, Option<CertificateRef>)>>;
     fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>>;
+    /// Of each, in order.
+    fn identities(&self, references: &[CertificateRef]) -> Result<Vec<Option<Identity>>> {
+        references.iter().map(|reference| self.identity(reference)).collect()
+    }
     fn certificates_of_serial(&self, serial: &Serial) -> Result<Vec<Certificate>>;
     fn certificate_of_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>>;
     /// Newest first; where the filter has `expires_before`, first to expire first. Starts after `after`. May leave
@@ -84,8 +114,8 @@ pub(crate) trait CertificateRows {
     fn scan_certificates(
         &self,
         filter: &CertificateFilter,
-        after: Option<CertificatePlace>,
-        visit: Visit<'_, (CertificatePlace, Certificate)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Certificate)>,
     ) -> Result<()>;
     /// The principal's lineages that have an active certificate at `now`, counted up to `limit`.
     fn active_lineages(&self, principal: &PrincipalId, now: Timestamp, limit: u32) -> Result<u32>;
@@ -109,14 +139,14 @@ pub(crate) trait CertificateRows {
     fn set_first_seen(&mut self, reference: &CertificateRef, at: Timestamp) -> Result<()>;
 }
 
-pub(crate) trait EnrollmentRows {
+pub trait EnrollmentRows {
     fn token(&self, id: &EnrollmentId) -> Result<Option<EnrollmentToken>>;
     /// Newest first, from the one after the place `after` on.
     fn scan_tokens(
         &self,
         created_by: Option<&PrincipalId>,
-        after: Option<i64>,
-        visit: Visit<'_, (i64, EnrollmentToken)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, EnrollmentToken)>,
     ) -> Result<()>;
     fn insert_token(&mut self, token: &EnrollmentToken) -> Result<()>;
     /// Notes that the token was used, for which certificate.
@@ -125,7 +155,7 @@ pub(crate) trait EnrollmentRows {
     fn delete_token(&mut self, id: &EnrollmentId) -> Result<bool>;
 }
 
-pub(crate) trait IssuerRows {
+pub trait IssuerRows {
     /// All of them, destroyed ones too, oldest first.
     fn issuers(&self) -> Result<Vec<Issuer>>;
     /// Also writes a change.
@@ -134,35 +164,40 @@ pub(crate) trait IssuerRows {
     fn set_issuer_state(&mut self, id: &IssuerId, state: IssuerState, at: Timestamp) -> Result<()>;
 }
 
-pub(crate) trait KeyringRows {
+pub trait KeyringRows {
     fn keyring(&self) -> Result<Option<Keyring>>;
     fn insert_keyring(&mut self, keyring: &Keyring) -> Result<()>;
 }
 
 /// Live jobs of the same owner, command and arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Alike {
+pub struct Alike {
     /// There is one.
-    pub(crate) any: bool,
+    pub any: bool,
     /// There is one that wants to be the only one.
-    pub(crate) unique: bool,
+    pub unique: bool,
 }
 
 /// How much standard input a job has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct InputWritten {
+pub struct InputWritten {
     /// The number of its last piece, 0 where there is none.
-    pub(crate) last: u64,
-    pub(crate) bytes: u64,
+    pub last: u64,
+    pub bytes: u64,
     /// Whether the last piece says that no more follows.
-    pub(crate) end: bool,
+    pub end: bool,
 }
 
-pub(crate) trait JobRows {
+pub trait JobRows {
     fn job(&self, id: &JobId) -> Result<Option<Job>>;
     fn job_control(&self, id: &JobId) -> Result<Option<JobControl>>;
     /// Newest first, from the one after the place `after` on. May leave out what the filter does not want.
-    fn scan_jobs(&self, filter: &JobFilter, after: Option<i64>, visit: Visit<'_, (i64, Job)>) -> Result<()>;
+    fn scan_jobs(
+        &self,
+        filter: &JobFilter,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Job)>,
+    ) -> Result<()>;
     /// Waiting jobs of the queue that are visible at `now`: first those visible first, then in order of their coming.
     fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>>;
     /// Running jobs whose lease ended before `before`, first to end first.
@@ -182,7 +217,7 @@ pub(crate) trait JobRows {
     fn update_job(&mut self, job: &Job) -> Result<()>;
 }
 
-pub(crate) trait EventRows {
+pub trait EventRows {
     fn events_after(&self, job: &JobId, after: Sequence, limit: u32) -> Result<Vec<ControlEvent>>;
     /// The last event of the attempt before the one that ends it.
     fn last_event(&self, job: &JobId, attempt: u32) -> Result<Option<Sequence>>;
@@ -190,15 +225,17 @@ pub(crate) trait EventRows {
     fn insert_event(&mut self, job: &JobId, event: &ControlEvent) -> Result<()>;
 }
 
-pub(crate) trait AuditRows {
+pub trait AuditRows {
     fn audit_tail(&self, limit: u32) -> Result<Vec<AuditRecord>>;
     fn audit_after(&self, number: u64, limit: u32) -> Result<Vec<AuditRecord>>;
     fn insert_audit(&mut self, entry: &AuditEntry) -> Result<()>;
 }
 
-pub(crate) trait ChangeRows {
+pub trait ChangeRows {
     /// The number of the newest change ever written, 0 before the first.
     fn last_change(&self) -> Result<ChangeNumber>;
+    /// Writes the next change.
+    fn append_change(&mut self, at: Timestamp, kind: &ChangeKind) -> Result<()>;
     /// In order.
     fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<Vec<Change>>;
     /// Suspended and deleted principals with an active certificate: who has none can't authenticate.
@@ -211,19 +248,18 @@ pub(crate) trait ChangeRows {
 
 /// The housekeeping lease.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Housekeeping {
-    pub(crate) holder: Option<ServerId>,
-    pub(crate) number: Fencing,
-    pub(crate) deadline: Timestamp,
+pub struct Housekeeping {
+    pub holder: Option<ServerId>,
+    pub number: Fencing,
+    pub deadline: Timestamp,
 }
 
 impl Housekeeping {
     /// The lease before anyone ever held it.
-    pub(crate) const NEVER: Self =
-        Self { holder: None, number: Fencing(0), deadline: Timestamp::from_millis(0) };
+    pub const NEVER: Self = Self { holder: None, number: Fencing(0), deadline: Timestamp::from_millis(0) };
 }
 
-pub(crate) trait ServerRows {
+pub trait ServerRows {
     fn servers(&self) -> Result<Vec<ServerRow>>;
     fn highest_time(&self) -> Result<Timestamp>;
     fn housekeeping(&self) -> Result<Housekeeping>;
@@ -236,14 +272,14 @@ pub(crate) trait ServerRows {
 
 /// What is kept of a request.
 #[derive(Clone, Debug)]
-pub(crate) struct KeptRequest {
-    pub(crate) content: [u8; 32],
+pub struct KeptRequest {
+    pub content: [u8; 32],
     /// What came of it, in the words of the intent that wrote it.
-    pub(crate) result: String,
-    pub(crate) at: Timestamp,
+    pub result: String,
+    pub at: Timestamp,
 }
 
-pub(crate) trait RequestRows {
+pub trait RequestRows {
     fn request(&self, key: &RequestKey) -> Result<Option<KeptRequest>>;
     /// Writes or replaces, and forgets some that were written before `expired`.
     fn put_request(&mut self, key: &RequestKey, kept: &KeptRequest, expired: Timestamp) -> Result<()>;

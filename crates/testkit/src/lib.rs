@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod conformance;
+pub mod emulator;
 mod pki;
 pub mod random;
 pub mod records;

@@ -69,6 +69,29 @@ impl Measured {
             let labels = [("label", label.as_str())];
             family.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&count, None)?;
         }
+        self.traffic(encoder)
+    }
+
+    /// Nothing where the store is here: it is asked for nothing over a network.
+    fn traffic(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let measures = &self.0.stores().measures;
+        let asked = Intent::ALL.iter().map(|intent| (intent, measures.traffic(*intent).totals()));
+        let asked: Vec<_> = asked.filter(|(_, (requests, ..))| *requests > 0).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let families: [(_, _, fn(&(u64, u64, u64)) -> u64); 3] = [
+            ("airunner_store_requests", "Requests to the store, each try counted", |totals| totals.0),
+            ("airunner_store_sent_bytes", "Bytes of what was sent to the store", |totals| totals.1),
+            ("airunner_store_received_bytes", "Bytes of what the store answered", |totals| totals.2),
+        ];
+        for (name, help, total) in families {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (intent, totals) in &asked {
+                let labels = [("intent", intent.as_str())];
+                family.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&total(totals), None)?;
+            }
+        }
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use airunner_core::{
 use super::{CertificateRow, Certificates, State};
 use crate::{
     certificate::serial_taken,
-    rows::{CertificatePlace, CertificateRows, Visit},
+    rows::{CertificateRows, Place, Visit},
 };
 
 impl Certificates {
@@ -73,26 +73,26 @@ impl CertificateRows for State {
     fn scan_certificates(
         &self,
         filter: &CertificateFilter,
-        after: Option<CertificatePlace>,
-        visit: Visit<'_, (CertificatePlace, Certificate)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Certificate)>,
     ) -> Result<()> {
-        let place = |number: &i64, row: &CertificateRow| CertificatePlace {
-            expires_at: row.certificate.expires_at,
-            number: *number,
+        let place = |number: &i64, row: &CertificateRow| Place {
+            at: row.certificate.expires_at,
+            number: (*number).into(),
         };
         if filter.expires_before.is_some() {
             let places = self.certificates.rows.iter().map(|(number, row)| place(number, row));
             let places: BTreeSet<_> =
                 places.filter(|place| after.is_none_or(|after| *place > after)).collect();
             for place in places {
-                let Some(row) = self.certificates.rows.get(&place.number) else { continue };
+                let Some(row) = self.certificates.rows.get(&place.row_number()) else { continue };
                 if !visit((place, row.certificate.clone()))? {
                     break;
                 }
             }
             return Ok(());
         }
-        let until = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.number));
+        let until = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.row_number()));
         for (number, row) in self.certificates.rows.range((Bound::Unbounded, until)).rev() {
             if !visit((place(number, row), row.certificate.clone()))? {
                 break;
@@ -159,7 +159,7 @@ impl CertificateRows for State {
 
     fn revoke_certificate(&mut self, reference: &CertificateRef, revocation: Revocation) -> Result<()> {
         self.certificates.change(reference, |row| row.certificate.revocation = Some(revocation));
-        self.append_change(revocation.at, ChangeKind::Certificate { reference: *reference, revoked: true });
+        self.tell(revocation.at, ChangeKind::Certificate { reference: *reference, revoked: true });
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Changes and the audit log in memory.
 
 use airunner_core::{
-    AuditEntry, AuditRecord, Certificate, CertificateRef, Change, ChangeNumber, PrincipalId, PrincipalStatus,
-    Result, Timestamp,
+    AuditEntry, AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, PrincipalId,
+    PrincipalStatus, Result, Timestamp,
 };
 
 use super::State;
@@ -35,6 +35,11 @@ impl AuditRows for State {
 impl ChangeRows for State {
     fn last_change(&self) -> Result<ChangeNumber> {
         Ok(self.last_change)
+    }
+
+    fn append_change(&mut self, at: Timestamp, kind: &ChangeKind) -> Result<()> {
+        self.tell(at, kind.clone());
+        Ok(())
     }
 
     fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<Vec<Change>> {

@@ -10,7 +10,7 @@ use airunner_core::{
 use super::State;
 use crate::{
     job::control,
-    rows::{Alike, EventRows, InputWritten, JobRows, Visit},
+    rows::{Alike, EventRows, InputWritten, JobRows, Place, Visit},
 };
 
 impl State {
@@ -32,10 +32,15 @@ impl JobRows for State {
         Ok(self.job_row(id).map(control))
     }
 
-    fn scan_jobs(&self, _filter: &JobFilter, after: Option<i64>, visit: Visit<'_, (i64, Job)>) -> Result<()> {
-        let until = after.map_or(Bound::Unbounded, Bound::Excluded);
+    fn scan_jobs(
+        &self,
+        _filter: &JobFilter,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Job)>,
+    ) -> Result<()> {
+        let until = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.row_number()));
         for (number, job) in self.jobs.range((Bound::Unbounded, until)).rev() {
-            if !visit((*number, job.clone()))? {
+            if !visit((Place::numbered(*number), job.clone()))? {
                 break;
             }
         }

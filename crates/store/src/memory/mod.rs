@@ -15,14 +15,14 @@ use std::{
 
 use airunner_core::{
     AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, ControlEvent, DnsName,
-    EnrollmentId, EnrollmentToken, Fingerprint, Issuer, Job, JobId, JobInput, Keyring, Principal,
-    PrincipalId, Result, Sequence, ServerId, ServerRow, StoreMeasures, Stores, Timestamp,
+    EnrollmentId, EnrollmentToken, Fingerprint, Intent, Issuer, Job, JobId, JobInput, Keyring, Principal,
+    PrincipalId, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
 };
 use tokio::sync::watch;
 
 use crate::{
-    engine::{Engine, Ports},
-    output::{Measured, MemoryOutput},
+    engine::{self, Engine},
+    output::MemoryOutput,
     rows::{Housekeeping, KeptRequest, Rows},
 };
 
@@ -34,23 +34,12 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store that keeps at most `output_limit` bytes of output a job.
     pub fn new(output_limit: u64) -> Self {
-        let measures = Arc::<StoreMeasures>::default();
-        let ports = Arc::new(Ports::new(Arc::new(MemoryEngine::default()), measures.clone()));
         Self {
-            stores: Stores {
-                principals: ports.clone(),
-                certificates: ports.clone(),
-                enrollments: ports.clone(),
-                issuers: ports.clone(),
-                keyring: ports.clone(),
-                jobs: ports.clone(),
-                events: ports.clone(),
-                output: Arc::new(Measured::new(MemoryOutput::new(output_limit), measures.clone())),
-                audit: ports.clone(),
-                changes: ports.clone(),
-                servers: ports,
-                measures,
-            },
+            stores: engine::stores(
+                Arc::new(MemoryEngine::default()),
+                Arc::new(MemoryOutput::new(output_limit)),
+                Arc::default(),
+            ),
         }
     }
 
@@ -73,9 +62,14 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
+    const BATCH: usize = usize::MAX;
+    // Nobody has a hand in it.
+    const TELLS_OF_EDITS: bool = true;
+
     async fn write<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut dyn Rows) -> Result<T> + Send + 'static,
+        _intent: Intent,
+        mut act: impl FnMut(&mut dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let mut state = self.lock();
         let result = act(&mut *state);
@@ -87,6 +81,7 @@ impl Engine for MemoryEngine {
 
     async fn read<T: Send + 'static>(
         &self,
+        _intent: Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         act(&*self.lock())
@@ -152,7 +147,7 @@ impl State {
         self.last_number
     }
 
-    fn append_change(&mut self, at: Timestamp, kind: ChangeKind) {
+    fn tell(&mut self, at: Timestamp, kind: ChangeKind) {
         self.last_change += 1;
         self.changes.push_back(Change { number: self.last_change, at, kind });
     }

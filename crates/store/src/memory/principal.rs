@@ -64,7 +64,7 @@ impl PrincipalRows for State {
         let same = |before: &Principal| before.status == principal.status && before.roles == principal.roles;
         if !before.as_ref().is_some_and(same) {
             let kind = ChangeKind::Principal { id: principal.id.clone(), status: principal.status };
-            self.append_change(at, kind);
+            self.tell(at, kind);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use airunner_core::{
 };
 
 use super::State;
-use crate::rows::{EnrollmentRows, IssuerRows, KeptRequest, KeyringRows, RequestRows, Visit};
+use crate::rows::{EnrollmentRows, IssuerRows, KeptRequest, KeyringRows, Place, RequestRows, Visit};
 
 impl EnrollmentRows for State {
     fn token(&self, id: &EnrollmentId) -> Result<Option<EnrollmentToken>> {
@@ -18,12 +18,12 @@ impl EnrollmentRows for State {
     fn scan_tokens(
         &self,
         _created_by: Option<&PrincipalId>,
-        after: Option<i64>,
-        visit: Visit<'_, (i64, EnrollmentToken)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, EnrollmentToken)>,
     ) -> Result<()> {
-        let until = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.row_number()));
         for (number, token) in self.tokens.range((Bound::Unbounded, until)).rev() {
-            if !visit((*number, token.clone()))? {
+            if !visit((Place::numbered(*number), token.clone()))? {
                 break;
             }
         }
@@ -59,7 +59,7 @@ impl IssuerRows for State {
 
     fn insert_issuer(&mut self, issuer: &Issuer, at: Timestamp) -> Result<()> {
         self.issuers.push(issuer.clone());
-        self.append_change(at, ChangeKind::Issuers);
+        self.tell(at, ChangeKind::Issuers);
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl IssuerRows for State {
         for issuer in self.issuers.iter_mut().filter(|issuer| issuer.id == *id) {
             issuer.state = state;
         }
-        self.append_change(at, ChangeKind::Issuers);
+        self.tell(at, ChangeKind::Issuers);
         Ok(())
     }
 }

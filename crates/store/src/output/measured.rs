@@ -5,19 +5,19 @@ use std::sync::Arc;
 use airunner_core::{Intent, JobId, OutputChunk, OutputRead, OutputStore, Result, Sequence, StoreMeasures};
 use async_trait::async_trait;
 
-pub(crate) struct Measured<O> {
-    inner: O,
+pub(crate) struct Measured {
+    inner: Arc<dyn OutputStore>,
     measures: Arc<StoreMeasures>,
 }
 
-impl<O> Measured<O> {
-    pub(crate) fn new(inner: O, measures: Arc<StoreMeasures>) -> Self {
+impl Measured {
+    pub(crate) fn new(inner: Arc<dyn OutputStore>, measures: Arc<StoreMeasures>) -> Self {
         Self { inner, measures }
     }
 }
 
 #[async_trait]
-impl<O: OutputStore> OutputStore for Measured<O> {
+impl OutputStore for Measured {
     async fn append_output(&self, job_id: &JobId, chunks: &[OutputChunk]) -> Result<()> {
         self.measures.observe(Intent::AppendOutput, self.inner.append_output(job_id, chunks)).await
     }

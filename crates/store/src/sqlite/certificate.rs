@@ -13,7 +13,7 @@ use super::{
 use crate::{
     certificate::serial_taken,
     reference,
-    rows::{CertificatePlace, CertificateRows, PrincipalRows, Visit},
+    rows::{CertificateRows, Place, PrincipalRows, Visit},
 };
 
 macro_rules! columns {
@@ -77,10 +77,10 @@ pub(super) fn reference_at(row: &Row<'_>, column: usize) -> Result<CertificateRe
 }
 
 /// The columns with the row's number after them.
-fn placed(row: &Row<'_>) -> Result<(CertificatePlace, Certificate)> {
+fn placed(row: &Row<'_>) -> Result<(Place, Certificate)> {
     let certificate = certificate(row)?;
-    let number = get(row, 20)?;
-    Ok((CertificatePlace { expires_at: certificate.expires_at, number }, certificate))
+    let number: i64 = get(row, 20)?;
+    Ok((Place { at: certificate.expires_at, number: number.into() }, certificate))
 }
 
 /// A reference as parameters: serial number, issuer.
@@ -125,8 +125,8 @@ impl CertificateRows for SqliteRows<'_> {
     fn scan_certificates(
         &self,
         filter: &CertificateFilter,
-        after: Option<CertificatePlace>,
-        visit: Visit<'_, (CertificatePlace, Certificate)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Certificate)>,
     ) -> Result<()> {
         macro_rules! newest {
             ($index:literal, $condition:literal) => {
@@ -144,7 +144,7 @@ impl CertificateRows for SqliteRows<'_> {
         if let Some(before) = filter.expires_before {
             return self.scan_expiring(filter, before, after, visit);
         }
-        let until = after.map_or(i64::MAX, |after| after.number);
+        let until = after.map_or(i64::MAX, Place::row_number);
         if let Some(id) = &filter.principal_id {
             let sql = newest!("INDEXED BY certificates_principal", "principal_id = ?2");
             return self.scan(sql, params![until, id.as_str()], placed, visit);
@@ -267,8 +267,8 @@ impl SqliteRows<'_> {
         &self,
         filter: &CertificateFilter,
         before: Timestamp,
-        after: Option<CertificatePlace>,
-        visit: Visit<'_, (CertificatePlace, Certificate)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Certificate)>,
     ) -> Result<()> {
         macro_rules! half {
             ($index:literal, $condition:literal) => {
@@ -298,9 +298,9 @@ impl SqliteRows<'_> {
             Some(true) => REVOKED,
             None => ANY,
         };
-        let after = after.unwrap_or(CertificatePlace { expires_at: filter.now, number: i64::MIN });
-        let from = filter.now.max(after.expires_at).as_millis();
-        let params = params![from, before.as_millis(), after.expires_at.as_millis(), after.number];
+        let after = after.unwrap_or(Place { at: filter.now, number: i128::MIN });
+        let from = filter.now.max(after.at).as_millis();
+        let params = params![from, before.as_millis(), after.at.as_millis(), after.row_number()];
         self.scan(sql, params, placed, visit)
     }
 }

@@ -41,6 +41,28 @@ impl ChangeRows for SqliteRows<'_> {
         last_change(self.connection)
     }
 
+    fn append_change(&mut self, at: Timestamp, kind: &ChangeKind) -> Result<()> {
+        let sql = "INSERT INTO changes (at, kind, principal_id, status, issuer_id, serial_number, revoked) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let (word, principal, certificate) = match kind {
+            ChangeKind::Principal { id, status } => ("principal", Some((id, status)), None),
+            ChangeKind::Certificate { reference, revoked } => {
+                ("certificate", None, Some((reference, revoked)))
+            }
+            ChangeKind::Issuers => ("issuers", None, None),
+        };
+        let params = params![
+            at.as_millis(),
+            word,
+            principal.map(|(id, _)| id.as_str()),
+            principal.map(|(_, status)| status.as_str()),
+            certificate.map(|(reference, _)| reference.issuer_id.to_string()),
+            certificate.map(|(reference, _)| reference.serial.to_string()),
+            certificate.map(|(_, revoked)| *revoked),
+        ];
+        self.run_telling_itself(sql, params)
+    }
+
     fn changes_after(&self, number: ChangeNumber, limit: u32) -> Result<Vec<Change>> {
         let sql = "SELECT number, at, kind, principal_id, status, issuer_id, serial_number, revoked FROM changes \
                    WHERE number > ?1 ORDER BY number LIMIT ?2";

@@ -1,56 +1,19 @@
 //! Statements on jobs, their standard input and their events.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
-
 use airunner_core::{
     ControlEvent, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Lease, PrincipalId,
-    ProcessType, QueueName, Repository, Result, Sequence, Timestamp,
+    QueueName, Result, Sequence, Timestamp,
 };
-use ring::digest::{Context, SHA256};
 use rusqlite::{Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::rows::{
     SqliteRows, get, integer, json, json_or_none, millis, number, time, time_or_none, to_json, word,
     word_or_none,
 };
-use crate::rows::{Alike, EventRows, InputWritten, JobRows, Visit};
-
-/// What was asked for: the part of a job that never changes and is not searched by.
-#[derive(Serialize, Deserialize)]
-struct Spec<'j> {
-    command: Cow<'j, str>,
-    args: Cow<'j, [String]>,
-    environment: Cow<'j, BTreeMap<String, String>>,
-    working_dir: Cow<'j, str>,
-    repository: Option<Cow<'j, Repository>>,
-    process_type: ProcessType,
-    stdin: bool,
-    timeout: Option<Duration>,
-    max_attempts: u32,
-    retry_on_exit: bool,
-    unique: bool,
-    labels: Cow<'j, BTreeMap<String, String>>,
-}
-
-impl<'j> From<&'j Job> for Spec<'j> {
-    fn from(job: &'j Job) -> Self {
-        Self {
-            command: Cow::Borrowed(&job.command),
-            args: Cow::Borrowed(&job.args),
-            environment: Cow::Borrowed(&job.environment),
-            working_dir: Cow::Borrowed(&job.working_dir),
-            repository: job.repository.as_ref().map(Cow::Borrowed),
-            process_type: job.process_type,
-            stdin: job.stdin,
-            timeout: job.timeout,
-            max_attempts: job.max_attempts,
-            retry_on_exit: job.retry_on_exit,
-            unique: job.unique,
-            labels: Cow::Borrowed(&job.labels),
-        }
-    }
-}
+use crate::{
+    job_spec::{JobLife, JobSpec, alike},
+    rows::{Alike, EventRows, InputWritten, JobRows, Place, Visit},
+};
 
 macro_rules! columns {
     () => {
@@ -60,23 +23,11 @@ macro_rules! columns {
 }
 
 fn job(row: &Row<'_>) -> Result<Job> {
-    let spec: Spec<'static> = json(row, 16)?;
-    Ok(Job {
+    let spec: JobSpec<'static> = json(row, 16)?;
+    Ok(spec.into_job(JobLife {
         id: word(row, 0)?,
         queue: word(row, 1)?,
-        command: spec.command.into_owned(),
-        args: spec.args.into_owned(),
-        environment: spec.environment.into_owned(),
-        working_dir: spec.working_dir.into_owned(),
-        repository: spec.repository.map(Cow::into_owned),
         owner: word(row, 2)?,
-        process_type: spec.process_type,
-        stdin: spec.stdin,
-        timeout: spec.timeout,
-        max_attempts: spec.max_attempts,
-        retry_on_exit: spec.retry_on_exit,
-        unique: spec.unique,
-        labels: spec.labels.into_owned(),
         state: word(row, 3)?,
         attempt: number(row, 5)?,
         handed_back: number(row, 6)?,
@@ -89,7 +40,7 @@ fn job(row: &Row<'_>) -> Result<Job> {
         visible_at: time(row, 4)?,
         started_at: time_or_none(row, 14)?,
         finished_at: time_or_none(row, 15)?,
-    })
+    }))
 }
 
 /// The lease in the columns holder, deadline and worker.
@@ -102,20 +53,6 @@ fn lease(row: &Row<'_>, [holder, deadline, worker]: [usize; 3]) -> Result<Option
 
 fn worker(job: &Job) -> Option<String> {
     job.lease.as_ref().and_then(|lease| lease.worker).map(|worker| worker.to_string())
-}
-
-/// What jobs of the same owner, command and arguments have in common.
-fn alike(job: &Job) -> [u8; 16] {
-    let mut context = Context::new(&SHA256);
-    let owner = job.owner.folded();
-    let parts = [owner.as_str(), job.command.as_str()].into_iter().chain(job.args.iter().map(String::as_str));
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    let mut common = [0; 16];
-    common.copy_from_slice(&context.finish().as_ref()[..16]);
-    common
 }
 
 impl JobRows for SqliteRows<'_> {
@@ -137,7 +74,12 @@ impl JobRows for SqliteRows<'_> {
         })
     }
 
-    fn scan_jobs(&self, filter: &JobFilter, after: Option<i64>, visit: Visit<'_, (i64, Job)>) -> Result<()> {
+    fn scan_jobs(
+        &self,
+        filter: &JobFilter,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Job)>,
+    ) -> Result<()> {
         macro_rules! newest {
             ($index:literal, $condition:literal) => {
                 concat!(
@@ -151,8 +93,8 @@ impl JobRows for SqliteRows<'_> {
                 )
             };
         }
-        let until = after.unwrap_or(i64::MAX);
-        let placed = |row: &Row<'_>| Ok((get(row, 18)?, job(row)?));
+        let until = after.map_or(i64::MAX, Place::row_number);
+        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 18)?), job(row)?));
         if let Some(holder) = &filter.holder {
             let sql = newest!("INDEXED BY jobs_holder", "state = 'running' AND holder = ?2");
             return self.scan(sql, params![until, holder.as_str()], placed, visit);
@@ -270,7 +212,7 @@ impl JobRows for SqliteRows<'_> {
             job.created_at.as_millis(),
             millis(job.started_at),
             millis(job.finished_at),
-            to_json(&Spec::from(job))?,
+            to_json(&JobSpec::from(job))?,
             worker(job),
             job.unique,
             alike(job),

@@ -22,7 +22,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use airunner_core::{ChangeNumber, Error, Label, Result, StoreMeasures, Stores};
+use airunner_core::{ChangeNumber, Error, Label, Result, Stores};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -33,8 +33,8 @@ use self::{
     writer::{Intent, Waiting},
 };
 use crate::{
-    engine::{Engine, Ports},
-    output::{Measured, SegmentOutput},
+    engine::{self, Engine},
+    output::SegmentOutput,
     rows::Rows,
 };
 
@@ -87,23 +87,8 @@ impl SqliteStore {
         let log = with_suffix(&options.path, "-wal");
         let had_log = log.metadata().is_ok_and(|metadata| metadata.len() > 0);
         let engine = Arc::new(SqliteEngine::start(&options)?);
-        let measures = Arc::<StoreMeasures>::default();
         let output = SegmentOutput::open(options.output_dir, options.output_limit)?;
-        let ports = Arc::new(Ports::new(engine.clone(), measures.clone()));
-        let stores = Stores {
-            principals: ports.clone(),
-            certificates: ports.clone(),
-            enrollments: ports.clone(),
-            issuers: ports.clone(),
-            keyring: ports.clone(),
-            jobs: ports.clone(),
-            events: ports.clone(),
-            output: Arc::new(Measured::new(output, measures.clone())),
-            audit: ports.clone(),
-            changes: ports.clone(),
-            servers: ports,
-            measures,
-        };
+        let stores = engine::stores(engine.clone(), Arc::new(output), Arc::default());
         Ok(Self { stores, engine, had_log })
     }
 
@@ -224,9 +209,14 @@ fn join(threads: &Mutex<Vec<JoinHandle<()>>>) {
 }
 
 impl Engine for SqliteEngine {
+    const BATCH: usize = usize::MAX;
+    // By triggers.
+    const TELLS_OF_EDITS: bool = true;
+
     async fn write<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut dyn Rows) -> Result<T> + Send + 'static,
+        _intent: airunner_core::Intent,
+        act: impl FnMut(&mut dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         self.writes.push(Waiting::boxed(act, reply)).map_err(|refusal| refused(&refusal))?;
@@ -235,6 +225,7 @@ impl Engine for SqliteEngine {
 
     async fn read<T: Send + 'static>(
         &self,
+        _intent: airunner_core::Intent,
         act: impl FnOnce(&dyn Rows) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();

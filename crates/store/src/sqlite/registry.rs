@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     reference,
-    rows::{EnrollmentRows, IssuerRows, KeptRequest, KeyringRows, RequestRows, Visit},
+    rows::{EnrollmentRows, IssuerRows, KeptRequest, KeyringRows, Place, RequestRows, Visit},
 };
 
 macro_rules! token_columns {
@@ -50,8 +50,8 @@ impl EnrollmentRows for SqliteRows<'_> {
     fn scan_tokens(
         &self,
         created_by: Option<&PrincipalId>,
-        after: Option<i64>,
-        visit: Visit<'_, (i64, EnrollmentToken)>,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, EnrollmentToken)>,
     ) -> Result<()> {
         macro_rules! newest {
             ($index:literal, $condition:literal) => {
@@ -66,8 +66,8 @@ impl EnrollmentRows for SqliteRows<'_> {
                 )
             };
         }
-        let until = after.unwrap_or(i64::MAX);
-        let placed = |row: &Row<'_>| Ok((get(row, 12)?, token(row)?));
+        let until = after.map_or(i64::MAX, Place::row_number);
+        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 12)?), token(row)?));
         match created_by {
             Some(id) => {
                 let sql = newest!("INDEXED BY enrollments_creator", "created_by = ?2");

@@ -40,7 +40,7 @@ pub(super) struct Waiting<T, F> {
 impl<T, F> Waiting<T, F>
 where
     T: Send + 'static,
-    F: FnOnce(&mut dyn Rows) -> Result<T> + Send + 'static,
+    F: FnMut(&mut dyn Rows) -> Result<T> + Send + 'static,
 {
     pub(super) fn boxed(act: F, reply: oneshot::Sender<Result<T>>) -> Box<dyn Intent> {
         Box::new(Self { act: Some(act), result: None, reply })
@@ -50,10 +50,10 @@ where
 impl<T, F> Intent for Waiting<T, F>
 where
     T: Send,
-    F: FnOnce(&mut dyn Rows) -> Result<T> + Send,
+    F: FnMut(&mut dyn Rows) -> Result<T> + Send,
 {
     fn run(&mut self, rows: &mut SqliteRows<'_>) {
-        let Some(act) = self.act.take() else { return };
+        let Some(mut act) = self.act.take() else { return };
         // A bug in one intent must not take the writer, and with it every other, away.
         let result = catch_unwind(AssertUnwindSafe(|| act(rows)));
         self.result = Some(result.unwrap_or_else(|_| Err(Error::internal("an intent panicked"))));

@@ -58,6 +58,25 @@ pub async fn an_identity_shows_what_its_principal_has_become(stores: Stores) {
     assert_eq!(identity.principal, suspended);
 }
 
+pub async fn identities_are_read_together_in_the_order_asked_for(stores: Stores) {
+    let world = World::new(stores);
+    let (one, other) = (world.worker("w1").await, world.worker("w2").await);
+    let leaves = [world.issue(&one).await, world.issue(&other).await, world.issue(&one).await];
+    let unknown = world.leaf(&one).reference();
+    let asked: Vec<_> =
+        [leaves[2].reference(), unknown, leaves[0].reference(), leaves[1].reference(), leaves[2].reference()]
+            .into();
+    let found = world.stores.certificates.identities(&asked).await.unwrap();
+    let mut apart = Vec::new();
+    for reference in &asked {
+        apart.push(world.stores.certificates.identity(reference).await.unwrap());
+    }
+    assert_eq!(found, apart);
+    assert_eq!(found.iter().filter(|identity| identity.is_some()).count(), 4);
+    let too_many = vec![unknown; 1_001];
+    assert!(world.stores.certificates.identities(&too_many).await.is_err());
+}
+
 pub async fn two_issuers_may_use_one_serial_number(stores: Stores) {
     let world = World::new(stores);
     let principal = world.worker("w1").await;

@@ -48,6 +48,24 @@ pub async fn a_follower_ahead_of_the_store_is_told_to_load_anew(stores: Stores) 
     assert_eq!(stores.changes.changes_after(7, 10).await.unwrap(), ChangeBatch::Pruned);
 }
 
+pub async fn what_a_hand_changed_is_told_by_whoever_finds_it(stores: Stores) {
+    let world = World::new(stores);
+    let worker = world.worker("w1").await;
+    let leaf = world.issue(&worker).await;
+    world.suspend(&worker).await;
+    let told = [
+        ChangeKind::Principal { id: worker.id.clone(), status: PrincipalStatus::Deleted },
+        ChangeKind::Certificate { reference: leaf.reference(), revoked: true },
+        ChangeKind::Certificate { reference: leaf.reference(), revoked: false },
+        ChangeKind::Issuers,
+    ];
+    for kind in &told {
+        world.stores.changes.append_change(kind.clone(), after(1)).await.unwrap();
+    }
+    assert_eq!(world.changes().await[1..], told);
+    assert!(world.changes_after(1).await.iter().all(|change| change.at == after(1)));
+}
+
 pub async fn numbers_have_no_gaps_when_many_write(stores: Stores) {
     let world = World::new(stores);
     race((0..8).map(|n| {

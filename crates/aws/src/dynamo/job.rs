@@ -1,0 +1,271 @@
+//! Rows of jobs, and of what makes one the only one of its kind. Their input and their events are in `job_parts.rs`.
+
+use airunner_core::{
+    Intent, Job, JobControl, JobFilter, JobId, JobInput, JobState, Lease, PrincipalId, QueueName, Result,
+    Timestamp,
+};
+use airunner_store::backend::{Alike, InputWritten, JobLife, JobRows, JobSpec, Place, Visit, alike, control};
+use data_encoding::HEXLOWER;
+
+use super::{
+    DynamoRows,
+    item::{Fields, Item, Row},
+    key::{JOB_SHARDS, RowKey, shard, ttl},
+    listing::{Bounds, Listing, at_one_time, numbered, timed},
+    transaction::Rely,
+};
+use crate::tables::{JOB_UNIQUE, JOBS};
+
+/// Jobs of one shard and state that are counted at most: counting more would cost more than the number is worth.
+const COUNTED: i32 = 1_000;
+
+pub(super) fn read(item: &Item) -> Result<Job> {
+    let row = Row(item);
+    let spec: JobSpec<'static> = row.json("spec")?;
+    let holder: Option<PrincipalId> = row.word_or_none("holder_id")?;
+    let deadline = row.time_or_none("deadline")?;
+    let worker = row.word_or_none("worker")?;
+    Ok(spec.into_job(JobLife {
+        id: row.word("job_id")?,
+        queue: row.word("queue")?,
+        owner: row.word("owner_id")?,
+        state: row.word("state")?,
+        attempt: row.number("attempt")?,
+        handed_back: row.number("handed_back")?,
+        lease: holder.zip(deadline).map(|(holder, deadline)| Lease { holder, worker, deadline }),
+        process_id: row.number_or_none("process_id")?,
+        exit: row.json_or_none("exit")?,
+        reason: row.text_or_empty("reason")?,
+        cancellation: row.json_or_none("cancellation")?,
+        created_at: row.time("created_at")?,
+        visible_at: row.time("visible_at")?,
+        started_at: row.time_or_none("started_at")?,
+        finished_at: row.time_or_none("finished_at")?,
+    }))
+}
+
+fn write(job: &Job, number: i64) -> Result<Item> {
+    let shard = shard_of(&job.id);
+    let lease = job.lease.as_ref();
+    let mut fields = Fields::default()
+        .word("queue", &job.queue)
+        .text("owner", job.owner.folded())
+        .word("owner_id", &job.owner)
+        .word("state", job.state)
+        .number("attempt", job.attempt)
+        .number("handed_back", job.handed_back)
+        .word_or_none("holder", lease.map(|lease| lease.holder.folded()))
+        .word_or_none("holder_id", lease.map(|lease| &lease.holder))
+        .word_or_none("worker", lease.and_then(|lease| lease.worker))
+        .time_or_none("deadline", lease.map(|lease| lease.deadline))
+        .number_or_none("process_id", job.process_id)
+        .json_or_none("exit", job.exit.as_ref())?
+        .text("reason", &job.reason)
+        .json_or_none("cancellation", job.cancellation.as_ref())?
+        .time("created_at", job.created_at)
+        .time("visible_at", job.visible_at)
+        .time_or_none("started_at", job.started_at)
+        .time_or_none("finished_at", job.finished_at)
+        .json("spec", &JobSpec::from(job))?
+        .number("number", number)
+        .word("created_shard", shard)
+        .text("state_shard", format!("{}#{shard}", job.state));
+    match job.state {
+        JobState::Scheduled => {
+            let waiting = waiting(&job.queue, shard);
+            fields = fields.text("due_shard", waiting).time("due_at", job.visible_at);
+        }
+        JobState::Running => {
+            let deadline = lease.map_or(job.visible_at, |lease| lease.deadline);
+            fields = fields.text("due_shard", running(shard)).time("due_at", deadline);
+        }
+        _ => {}
+    }
+    if !job.state.has_ended() {
+        fields = fields.text("alike_shard", format!("{}#{shard}", likeness(job)));
+    }
+    Ok(fields.number_or_none("ttl", job.finished_at.map(ttl)).done())
+}
+
+fn shard_of(id: &JobId) -> u8 {
+    shard(id.as_bytes(), JOB_SHARDS)
+}
+
+fn waiting(queue: &QueueName, shard: u8) -> String {
+    format!("waiting#{queue}#{shard}")
+}
+
+fn running(shard: u8) -> String {
+    format!("running#{shard}")
+}
+
+fn likeness(job: &Job) -> String {
+    HEXLOWER.encode(&alike(job))
+}
+
+fn due(partition: impl Fn(u8) -> String, until: Option<Timestamp>) -> Listing<Place> {
+    Listing {
+        table: &JOBS,
+        index: Some("by_due"),
+        partitions: (0..JOB_SHARDS).map(partition).collect(),
+        bounds: until.map(|until| Bounds::to(until.as_millis())).unwrap_or_default(),
+        descending: false,
+        place: |item| timed(item, "due_at"),
+        is_tie: at_one_time,
+    }
+}
+
+fn listed(index: &'static str, partitions: Vec<String>, after: Option<Place>) -> Listing<Place> {
+    Listing {
+        table: &JOBS,
+        index: Some(index),
+        partitions,
+        bounds: after.map(|after| Bounds::to(after.number)).unwrap_or_default(),
+        descending: true,
+        place: numbered,
+        is_tie: at_one_time,
+    }
+}
+
+fn of_state(state: JobState) -> Vec<String> {
+    (0..JOB_SHARDS).map(|shard| format!("{state}#{shard}")).collect()
+}
+
+impl DynamoRows {
+    fn job_row(&self, id: &JobId, rely: Rely) -> Result<Option<Item>> {
+        self.tx.get(RowKey::of(&JOBS, &id.to_string()), rely)
+    }
+
+    fn jobs_where(
+        &self,
+        listing: &Listing<Place>,
+        limit: u32,
+        wanted: impl Fn(&Job) -> bool,
+    ) -> Result<Vec<Job>> {
+        let found = self.tx.first(listing, limit as usize, |item| Ok(wanted(&read(item)?)))?;
+        found.iter().map(read).collect()
+    }
+}
+
+impl JobRows for DynamoRows {
+    fn job(&self, id: &JobId) -> Result<Option<Job>> {
+        self.job_row(id, Rely::Yes)?.map(|item| read(&item)).transpose()
+    }
+
+    fn job_control(&self, id: &JobId) -> Result<Option<JobControl>> {
+        // An id is drawn at random: whether it is taken is looked at only where the commit met it.
+        if self.tx.is(Intent::EnqueueJobs) && self.tx.attempt == 0 {
+            return Ok(None);
+        }
+        Ok(self.job(id)?.as_ref().map(control))
+    }
+
+    fn scan_jobs(
+        &self,
+        filter: &JobFilter,
+        after: Option<Place>,
+        visit: Visit<'_, (Place, Job)>,
+    ) -> Result<()> {
+        let state = filter.state.filter(|state| !state.has_ended() || filter.owner.is_none());
+        let (index, partitions) = match (&filter.holder, state, &filter.owner) {
+            (Some(holder), ..) => ("by_holder", vec![holder.folded()]),
+            (None, Some(state), _) => ("by_state", of_state(state)),
+            (None, None, Some(owner)) => ("by_owner", vec![owner.folded()]),
+            (None, None, None) => ("by_creation", (0..JOB_SHARDS).map(|shard| shard.to_string()).collect()),
+        };
+        self.tx.visit(&listed(index, partitions, after), &mut |place, item| {
+            if after.is_some_and(|after| place >= after) { Ok(true) } else { visit((place, read(&item)?)) }
+        })
+    }
+
+    fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let waits =
+            |job: &Job| job.state == JobState::Scheduled && job.queue == *queue && job.visible_at <= now;
+        let listing = due(|shard| waiting(queue, shard), Some(now));
+        if self.tx.attempt == 0 {
+            return self.jobs_where(&listing, limit, waits);
+        }
+        // Others lease too: whoever met them takes some of the first that are left, and not the very first again.
+        let mut some = self.jobs_where(&listing, limit.saturating_mul(4), waits)?;
+        let skip = usize::from(self.tx.link.random.array::<1>()[0]);
+        let spare = some.len().saturating_sub(limit as usize);
+        some.drain(..if spare == 0 { 0 } else { skip % (spare + 1) });
+        some.truncate(limit as usize);
+        Ok(some)
+    }
+
+    fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let lapsed = |job: &Job| {
+            job.state == JobState::Running && job.lease.as_ref().is_some_and(|lease| lease.deadline < before)
+        };
+        self.jobs_where(&due(running, Some(before)), limit, lapsed)
+    }
+
+    fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>> {
+        let folded = holder.folded();
+        let held = |job: &Job| job.lease.as_ref().is_some_and(|lease| lease.holder.folded() == folded);
+        self.jobs_where(&listed("by_holder", vec![folded.clone()], None), limit, held)
+    }
+
+    /// For a job that wants to be the only one both are looked for; for another only whether one does.
+    fn jobs_alike(&self, job: &Job) -> Result<Alike> {
+        let alike = likeness(job);
+        let rely = if job.unique { Rely::Yes } else { Rely::No };
+        let unique = self.tx.get(RowKey::of(&JOB_UNIQUE, &alike), rely)?.is_some();
+        if unique || !job.unique {
+            return Ok(Alike { any: unique, unique });
+        }
+        let partitions = (0..JOB_SHARDS).map(|shard| format!("{alike}#{shard}")).collect();
+        let live = |job: &Job| !job.state.has_ended();
+        let any = !self.jobs_where(&listed("by_likeness", partitions, None), 1, live)?.is_empty();
+        Ok(Alike { any, unique })
+    }
+
+    fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>> {
+        let first = self.tx.peek(&due(|shard| waiting(queue, shard), None))?;
+        first.map(|item| Row(&item).time("due_at")).transpose()
+    }
+
+    fn count_jobs(&self) -> Result<Vec<(JobState, u64)>> {
+        let counted = |state: &JobState| {
+            Ok((*state, self.tx.count(&listed("by_state", of_state(*state), None), COUNTED)?))
+        };
+        JobState::ALL.iter().map(counted).collect()
+    }
+
+    fn input_written(&self, id: &JobId) -> Result<InputWritten> {
+        self.read_input_written(id)
+    }
+
+    fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
+        self.read_inputs(id, after, limit)
+    }
+
+    fn insert_input(&mut self, id: &JobId, input: &JobInput) -> Result<()> {
+        self.write_input(id, input)
+    }
+
+    fn delete_inputs(&mut self, id: &JobId) -> Result<()> {
+        self.forget_inputs(id)
+    }
+
+    fn insert_job(&mut self, job: &Job) -> Result<()> {
+        let number = self.tx.number(job.created_at);
+        self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
+        if job.unique {
+            let item = Fields::default().word("job_id", job.id).done();
+            self.tx.put(RowKey::of(&JOB_UNIQUE, &likeness(job)), item);
+        }
+        Ok(())
+    }
+
+    fn update_job(&mut self, job: &Job) -> Result<()> {
+        let Some(before) = self.job_row(&job.id, Rely::Yes)? else { return Ok(()) };
+        let number = Row(&before).number("number")?;
+        self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
+        if job.unique && job.state.has_ended() {
+            self.tx.delete(RowKey::of(&JOB_UNIQUE, &likeness(job)));
+        }
+        Ok(())
+    }
+}

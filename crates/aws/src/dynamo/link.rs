@@ -1,0 +1,73 @@
+//! What every transaction shares: the client, the tables' names, and what this process knows of the store.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use airunner_core::{ChangeNumber, SecureRandom, StoreMeasures, Timestamp};
+use aws_sdk_dynamodb::Client;
+use tokio::{runtime::Handle, sync::watch};
+
+use super::circuit::Circuits;
+use crate::tables::{Table, TableNames};
+
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) names: TableNames,
+    pub(super) random: Arc<dyn SecureRandom>,
+    pub(super) circuits: Circuits,
+    pub(super) measures: Arc<StoreMeasures>,
+    /// The newest change that this process has written or read.
+    pub(super) heard: watch::Sender<ChangeNumber>,
+    runtime: Handle,
+    arrivals: AtomicU32,
+}
+
+impl Link {
+    /// Must be called on a runtime.
+    pub(super) fn new(
+        client: Client,
+        names: TableNames,
+        random: Arc<dyn SecureRandom>,
+        measures: Arc<StoreMeasures>,
+    ) -> Self {
+        // Servers that start with different counts seldom draw the same number.
+        let arrivals = AtomicU32::new(u32::from_be_bytes(random.array()));
+        Self {
+            client,
+            names,
+            random,
+            circuits: Circuits::new(measures.clone()),
+            measures,
+            heard: watch::Sender::new(0),
+            runtime: Handle::current(),
+            arrivals,
+        }
+    }
+
+    pub(super) fn name(&self, table: &Table) -> String {
+        self.names.of(table)
+    }
+
+    /// Wakes whoever waits for a change before this one.
+    pub(super) fn hear(&self, last: ChangeNumber) {
+        self.heard.send_if_modified(|known| {
+            let is_newer = last > *known;
+            *known = last.max(*known);
+            is_newer
+        });
+    }
+
+    /// A number for a row that comes at `at`: it grows with time, and within a millisecond with what this process writes.
+    pub(super) fn number(&self, at: Timestamp) -> i64 {
+        const BITS: u32 = 20;
+        let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed) & ((1 << BITS) - 1);
+        (at.as_millis() << BITS) | i64::from(arrival)
+    }
+
+    /// Waits for the store, on a thread that may block.
+    pub(super) fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.runtime.block_on(answer)
+    }
+}
