@@ -30,7 +30,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
             job.wait().await;
         }
         times.sort_unstable();
-        let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1e3;
+        let at =
+            |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1e3;
         writeln!(out, "{:<8} median {:6.2} ms   99 % {:6.2} ms", format!("{level:?}"), at(50), at(99))?;
     }
     Ok(())

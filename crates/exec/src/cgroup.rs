@@ -63,10 +63,14 @@ pub enum CgroupError {
     #[error("{0} is in no cgroup v2 file system: name a directory of one")]
     NotACgroup(PathBuf),
     /// The job's cgroup is there.
-    #[error("cgroup {0} exists: that job runs already, or a killed supervisor left it; sweep its marks first")]
+    #[error(
+        "cgroup {0} exists: that job runs already, or a killed supervisor left it; sweep its marks first"
+    )]
     Exists(PathBuf),
     /// Reading or writing failed.
-    #[error("cgroup file {path} cannot be used: {source}; have the cgroup delegated to this user (`Delegate=yes`)")]
+    #[error(
+        "cgroup file {path} cannot be used: {source}; have the cgroup delegated to this user (`Delegate=yes`)"
+    )]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -140,8 +144,7 @@ impl Cgroups {
             (limits.processes.is_some(), Controller::Pids, Measure::ProcessLimit),
             (!limits.io.is_empty(), Controller::Io, Measure::IoLimit),
         ];
-        let missing =
-            wanted.into_iter().filter(|(wanted, controller, _)| *wanted && !self.has(*controller));
+        let missing = wanted.into_iter().filter(|(wanted, controller, _)| *wanted && !self.has(*controller));
         missing.map(|(.., measure)| measure).collect()
     }
 
@@ -250,8 +253,7 @@ mod tests {
     fn limits_are_written_as_the_kernel_reads_them() {
         assert_eq!(cpu_max(0.5), "50000 100000");
         assert_eq!(cpu_max(1.999), "199900 100000");
-        let limit =
-            IoLimit { device: (8, 0), write_bytes: Some(5), reads: Some(7), ..IoLimit::default() };
+        let limit = IoLimit { device: (8, 0), write_bytes: Some(5), reads: Some(7), ..IoLimit::default() };
         assert_eq!(io_max(&limit), "8:0 wbps=5 riops=7");
     }
 

@@ -1,6 +1,9 @@
 //! The two system calls for which no safe wrapper exists: `clone3`, after which a child of this many-threaded
 //! process runs, and `execve`. Must hold all unsafe code of the crate, and nothing that could be outside of it.
-#![expect(unsafe_code, reason = "clone3 and execve have no safe wrapper; what is around them is kept minimal")]
+#![expect(
+    unsafe_code,
+    reason = "clone3 and execve have no safe wrapper; what is around them is kept minimal"
+)]
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -9,9 +12,7 @@ use std::ptr;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
-};
+use rustix::thread::{CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities};
 
 /// A child that is on its way into stage two, or has ended.
 #[derive(Debug)]
@@ -102,10 +103,11 @@ fn become_stage_two(
 fn hand_over(socket: BorrowedFd<'_>, keeps_capabilities: bool) -> rustix::io::Result<()> {
     rustix::stdio::dup2_stdin(socket.as_fd())?;
     // SAFETY: marks descriptors of this process, which is about to execute, as closed on execution; it closes none.
-    let marked =
-        unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if marked == -1 {
-        return Err(Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL)));
+        return Err(Errno::from_raw_os_error(
+            io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL),
+        ));
     }
     if keeps_capabilities {
         let all = CapabilitySet::all();
@@ -121,28 +123,36 @@ fn hand_over(socket: BorrowedFd<'_>, keeps_capabilities: bool) -> rustix::io::Re
     Ok(())
 }
 
+/// `SIG_DFL` without flags, in the kernel's own form: by the C library the two signals that it keeps for itself, and
+/// ignores in what it spawns, could not be set.
+static DEFAULT_ACTION: [usize; 4] = [0; 4];
+/// The kernel's set of signals.
+static NOTHING_BLOCKED: u64 = 0;
+
 /// Executes `program` in place of this process, with every signal at its default and none blocked. Returns only if
 /// that fails. A file of an unknown format is refused, and not given to a shell as execvp(3) would.
 pub(crate) fn execute(program: &CStr, arguments: &[CString], variables: &[CString]) -> Errno {
+    let set_size = size_of_val(&NOTHING_BLOCKED);
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
     };
     let (arguments, variables) = (pointers(arguments), pointers(variables));
-    // All zero: the default, without flags, and nothing blocked. The kernel's `sigaction` is no larger; by the C
-    // library the two signals that it keeps for itself, and ignores in what it spawns, could not be set.
-    static DEFAULT: [usize; 4] = [0; 4];
-    static SET: u64 = 0;
-    let set_size = size_of_val(&SET);
     // SAFETY: both are read by the kernel only, as far as their sizes tell, and numbers that cannot be changed are refused
     // without effect. No handler is installed. The arrays are as execve(2) wants them, and live as long as the strings
     // that they point to.
     unsafe {
         for signal in 1..=64 {
             let no_old = ptr::null_mut::<usize>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const DEFAULT, no_old, set_size);
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const DEFAULT_ACTION, no_old, set_size);
         }
         let no_old = ptr::null_mut::<u64>();
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const SET, no_old, set_size);
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const NOTHING_BLOCKED,
+            no_old,
+            set_size,
+        );
         libc::execve(program.as_ptr(), arguments.as_ptr(), variables.as_ptr());
     }
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)

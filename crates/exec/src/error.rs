@@ -68,7 +68,9 @@ pub enum SpawnError {
     #[error("this process may not run jobs as {0}: run it as root, or leave the user out")]
     RunAsRefused(RunAs),
     /// At this isolation level somebody has to say whom the job runs as.
-    #[error("whom the job runs as is not chosen: name a user, or say that it is this process's own (same_user)")]
+    #[error(
+        "whom the job runs as is not chosen: name a user, or say that it is this process's own (same_user)"
+    )]
     UserNotChosen,
     /// A limit is zero, or more than this machine has.
     #[error("the limit on {name} cannot be set: {why}")]
@@ -102,7 +104,9 @@ pub enum SpawnError {
         source: io::Error,
     },
     /// The one system call by which isolated jobs are born is refused.
-    #[error("clone3 is refused: {0}; run Linux 5.14 or later, and allow the call where a container's filter forbids it")]
+    #[error(
+        "clone3 is refused: {0}; run Linux 5.14 or later, and allow the call where a container's filter forbids it"
+    )]
     CloneRefused(io::Error),
     /// Preparing the process failed.
     #[error("the job's process cannot {step}{}: {source}", at(.path))]

@@ -45,9 +45,10 @@ impl Input {
     /// # Errors
     /// [`InputError`] once nobody has the other end open.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), InputError> {
-        Ok(match &mut self.0 {
-            End::Pipe(pipe) => pipe.write_all(bytes).await?,
-            End::Terminal(master) => master.write_all(bytes).await?,
-        })
+        let written = match &mut self.0 {
+            End::Pipe(pipe) => pipe.write_all(bytes).await,
+            End::Terminal(master) => master.write_all(bytes).await,
+        };
+        Ok(written?)
     }
 }

@@ -132,10 +132,7 @@ impl<'a> Launch<'a> {
             program: spec.program(),
             user: spec.run_as,
             terminal: spec.terminal.is_some(),
-            limits: ProcessLimits {
-                open_files: spec.limits.open_files,
-                file_size: spec.limits.file_size,
-            },
+            limits: ProcessLimits { open_files: spec.limits.open_files, file_size: spec.limits.file_size },
             sandbox: (spec.isolation == Isolation::Sandbox).then(|| Confinement {
                 sandbox: spec.sandbox.clone(),
                 namespaces: self.namespaces,
@@ -185,15 +182,14 @@ impl<'a> Launch<'a> {
         let variable = CString::new(format!("{JOB_ID_VARIABLE}={}", self.spec.id))
             .map_err(|error| system("name the process")(io::Error::other(error)))?;
         let birth = Birth { cgroup: cgroup.map(JobCgroup::directory), namespaces };
-        clone::stage_two(role, &variable, socket.as_fd(), birth).map_err(|source| {
-            match Errno::from_io_error(&source) {
-                Some(Errno::NOSYS) => SpawnError::CloneRefused(source),
-                Some(Errno::PERM | Errno::INVAL | Errno::NOSPC | Errno::USERS) if namespaces != 0 => {
-                    SpawnError::Unavailable { measure: Measure::Namespaces, source }
-                }
-                Some(Errno::PERM) => SpawnError::CloneRefused(source),
-                _ => system("start the process")(source),
+        clone::stage_two(role, &variable, socket.as_fd(), birth).map_err(|source| match Errno::from_io_error(
+            &source,
+        ) {
+            Some(Errno::PERM | Errno::INVAL | Errno::NOSPC | Errno::USERS) if namespaces != 0 => {
+                SpawnError::Unavailable { measure: Measure::Namespaces, source }
             }
+            Some(Errno::NOSYS | Errno::PERM) => SpawnError::CloneRefused(source),
+            _ => system("start the process")(source),
         })
     }
 

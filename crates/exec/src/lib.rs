@@ -3,8 +3,6 @@
 //! Knows argv, pipes, terminals, process groups, cgroups, namespaces and `/proc`; must not know of the server, its queue or its API, so
 //! that any program can run a command with it. Linux only. See the README for a tour and the limits.
 
-
-
 mod cgroup;
 mod clone;
 mod error;
@@ -37,9 +35,9 @@ pub use harden::{HardenError, harden_self, inheritable_descriptors};
 pub use input::{Input, InputError};
 pub use isolation::{Isolation, Measure};
 pub use job::{Completion, Exit, Job, NoTerminal, STOP_GRACE, Signal, Status, Usage};
-pub use output::{CHUNK_LIMIT, Chunk, DRAIN_TIME, Drained, Output, OutputError, Stream};
 pub use limits::{IoLimit, Limits};
 pub use log_reader::{LogError, LogReader, Piece, Position};
+pub use output::{CHUNK_LIMIT, Chunk, DRAIN_TIME, Drained, Output, OutputError, Stream};
 pub use report::Step;
 pub use sandbox::{Network, Root, Sandbox};
 pub use spec::{BadJobId, JOB_ID_VARIABLE, JobId, Spec, Stdin};

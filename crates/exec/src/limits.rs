@@ -128,9 +128,8 @@ impl Host {
     /// What cannot be read is not a bound.
     fn read() -> Self {
         let number = |path| fs::read_to_string(path).ok()?.trim().parse().ok();
-        let cpus = std::thread::available_parallelism().map_or(u32::MAX, |count| {
-            u32::try_from(count.get()).unwrap_or(u32::MAX)
-        });
+        let cpus = std::thread::available_parallelism()
+            .map_or(u32::MAX, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
         Self {
             cpus: f64::from(cpus),
             memory: total_memory().unwrap_or(u64::MAX),

@@ -95,7 +95,8 @@ impl Record {
             format!("leader={} {} {group}\n", leader.pid, leader.start)
         });
         // It is UTF-8 and has no line feed: `Cgroups` sees to that.
-        let cgroup = self.cgroup.as_ref().map_or(String::new(), |path| format!("cgroup={}\n", path.display()));
+        let cgroup =
+            self.cgroup.as_ref().map_or(String::new(), |path| format!("cgroup={}\n", path.display()));
         format!("{FIRST_LINE}\nboot={}\nsupervisor={pid} {start}\n{cgroup}{leader}{LAST_LINE}\n", self.boot)
     }
 

@@ -78,7 +78,9 @@ impl Plan {
         out.bytes(command.as_bytes());
         out.bytes(directory.as_os_str().as_bytes());
         out.number(arguments.len() as u64);
-        arguments.iter().for_each(|argument| out.bytes(argument.as_bytes()));
+        for argument in arguments {
+            out.bytes(argument.as_bytes());
+        }
         out.number(environment.len() as u64);
         for (name, value) in environment {
             out.bytes(name.as_bytes());
@@ -100,9 +102,8 @@ impl Plan {
         let command = input.string()?;
         let directory = PathBuf::from(input.string()?);
         let arguments = (0..input.number()?).map(|_| input.string()).collect::<Option<_>>()?;
-        let environment = (0..input.number()?)
-            .map(|_| Some((input.string()?, input.string()?)))
-            .collect::<Option<_>>()?;
+        let environment =
+            (0..input.number()?).map(|_| Some((input.string()?, input.string()?))).collect::<Option<_>>()?;
         let plan = Self {
             program: Program { command, arguments, environment, directory },
             user: input.user()?,
@@ -178,6 +179,7 @@ impl Writer {
 
 struct Reader<'a>(&'a [u8]);
 
+#[expect(clippy::option_option, reason = "the outer one says that the bytes ran out")]
 impl Reader<'_> {
     fn take(&mut self, length: usize) -> Option<&[u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;

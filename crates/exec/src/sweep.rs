@@ -39,7 +39,10 @@ enum Verdict {
     Unknown,
     Ended,
     /// Killed, and these are to be waited for.
-    Killed { groups: Vec<Pid>, cgroup: Option<Leaf> },
+    Killed {
+        groups: Vec<Pid>,
+        cgroup: Option<Leaf>,
+    },
 }
 
 /// Kills the jobs whose supervisor was killed, as their marks in `directory` tell, and removes the marks.

@@ -108,7 +108,8 @@ impl Leaf {
 
     /// Whether a process is in it or below; zombies do not count.
     pub(crate) fn is_populated(&self) -> bool {
-        fs::read_to_string(self.path.join("cgroup.events")).is_ok_and(|text| field(&text, "populated") == Some(1))
+        fs::read_to_string(self.path.join("cgroup.events"))
+            .is_ok_and(|text| field(&text, "populated") == Some(1))
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -169,7 +170,10 @@ mod tests {
     #[test]
     fn what_the_kernel_counts_is_read() {
         let events = "low 0\noom 1\noom_kill 2\noom_group_kill 3\n";
-        assert_eq!((field(events, "oom_kill"), field(events, "oom"), field(events, "max")), (Some(2), Some(1), None));
+        assert_eq!(
+            (field(events, "oom_kill"), field(events, "oom"), field(events, "max")),
+            (Some(2), Some(1), None)
+        );
         let io = "8:0 rbytes=10 wbytes=1 rios=3\n8:16 rbytes=5 wbytes=0\n";
         assert_eq!((total(io, "rbytes"), total(io, "wbytes"), total("", "rbytes")), (15, 1, 0));
     }

@@ -136,9 +136,10 @@ fn find(program: &Program) -> Outcome<Ready> {
     })?;
     let ready = || -> Option<Ready> {
         let arguments = [&program.command].into_iter().chain(&program.arguments);
-        let variables = program.environment.iter().map(|(name, value)| {
-            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-        });
+        let variables = program
+            .environment
+            .iter()
+            .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok());
         Some(Ready {
             program: c_string(path.as_os_str())?,
             arguments: arguments.map(|argument| c_string(argument)).collect::<Option<_>>()?,

@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, set_dumpable_behavior,
-    wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group,
+    set_dumpable_behavior, wait,
 };
 
 use super::{COMMAND_ROLE, HandOver, identity};
@@ -93,8 +93,7 @@ fn silence() -> io::Result<()> {
 
 /// The command begins as this program, too: while its root is still the host's, where its libraries are.
 fn spawn_command(handed: &HandOver, plan: &Plan) -> io::Result<Child> {
-    let (mine, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (mine, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let role = std::str::from_utf8(COMMAND_ROLE.to_bytes()).map_err(io::Error::other)?;
     let id = plan.program.environment.get(std::ffi::OsStr::new(JOB_ID_VARIABLE));
     let child = Command::new("/proc/self/exe")

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 /// The loopback is the first device of every network namespace.
 const LOOPBACK_INDEX: i32 = 1;

@@ -120,7 +120,8 @@ impl Trees {
         }
         if terminal {
             // By its name: the descriptor came from another mount namespace.
-            let name = rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new()).map_err(at("/dev/pts"))?;
+            let name =
+                rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new()).map_err(at("/dev/pts"))?;
             trees.console = Some(tree(Path::new(OsStr::from_bytes(name.as_bytes())))?);
         }
         // An outer path comes before the one inside of it.
@@ -225,7 +226,7 @@ fn make_tmpfs(path: &str, options: &str) -> Outcome {
 }
 
 fn mount_tmpfs(path: &Path, options: &str) -> Outcome {
-    let options = CString::new(options).map_err(|error| io::Error::other(error)).map_err(at(path))?;
+    let options = CString::new(options).map_err(io::Error::other).map_err(at(path))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str())).map_err(at(path))
 }

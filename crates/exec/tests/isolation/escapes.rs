@@ -156,9 +156,16 @@ async fn files_and_keys_of_the_host_cannot_be_read() {
     let dir = open_directory();
     let key = dir.path().join("key.pem");
     let mut options = fs::OpenOptions::new();
-    std::io::Write::write_all(&mut options.write(true).create_new(true).mode(0o600).open(&key).unwrap(), b"secret").unwrap();
+    std::io::Write::write_all(
+        &mut options.write(true).create_new(true).mode(0o600).open(&key).unwrap(),
+        b"secret",
+    )
+    .unwrap();
     // Not seen at all; and where its directory is shown, still another user's.
-    let read = format!("cat {0} 2>/dev/null || echo refused; cat /etc/shadow 2>/dev/null || echo refused", key.display());
+    let read = format!(
+        "cat {0} 2>/dev/null || echo refused; cat /etc/shadow 2>/dev/null || echo refused",
+        key.display()
+    );
     assert_eq!(stdout_of(inside(&read)).await, "refused\nrefused\n");
     let shown = inside(&read).sandbox(Sandbox::new().writable(dir.path()));
     assert_eq!(stdout_of(shown).await, "refused\nrefused\n");
@@ -173,11 +180,14 @@ async fn files_and_keys_of_the_host_cannot_be_read() {
 
 async fn the_supervisors_memory_and_environment_cannot_be_read() {
     let own = std::process::id();
-    let read = format!("for file in mem environ fd/0 root/etc/passwd; do head -c 1 /proc/{own}/$file >/dev/null 2>&1 && echo $file; done; echo done");
+    let read = format!(
+        "for file in mem environ fd/0 root/etc/passwd; do head -c 1 /proc/{own}/$file >/dev/null 2>&1 && echo $file; done; echo done"
+    );
     assert_eq!(stdout_of(inside(&read)).await, "done\n");
     assert_eq!(stdout_of(crate::cell::limited(shell(&read))).await, "done\n");
     // Nor by what the job inherits: where its init came from is no file of the host.
-    let seen = stdout_of(inside("cat /proc/1/exe >/dev/null 2>&1 || echo closed; ls /proc/self/fd | wc -l")).await;
+    let seen =
+        stdout_of(inside("cat /proc/1/exe >/dev/null 2>&1 || echo closed; ls /proc/self/fd | wc -l")).await;
     assert_eq!(seen, "closed\n4\n");
 }
 
@@ -202,7 +212,8 @@ async fn no_network_can_be_reached() {
 async fn no_raw_socket_can_be_had() {
     for (family, kind) in [(2, 3), (10, 3), (17, 3), (17, 2), (40, 1), (38, 5), (31, 3)] {
         // Internet, packet, vsock, the kernel's ciphers, Bluetooth.
-        let said = stdout_of(perl(&format!("print socket(S,{family},{kind},0) ? 'granted' : 'refused'"))).await;
+        let said =
+            stdout_of(perl(&format!("print socket(S,{family},{kind},0) ? 'granted' : 'refused'"))).await;
         assert_eq!(said, "refused", "family {family}, type {kind}");
     }
 }
@@ -214,14 +225,24 @@ async fn no_device_can_be_made() {
     for (mode, device) in [(0o060_666, 0x0800), (0o020_666, 0x0101)] {
         let sandbox = Sandbox::new().writable(dir.path());
         for place in ["/tmp".to_owned(), dir.path().display().to_string()] {
-            let script = format!("my $path = '{place}/x'; print syscall({}, $path, {mode}, {device}) == 0 ? 'granted' : 'refused'", libc::SYS_mknod);
+            let script = format!(
+                "my $path = '{place}/x'; print syscall({}, $path, {mode}, {device}) == 0 ? 'granted' : 'refused'",
+                libc::SYS_mknod
+            );
             let said = stdout_of(perl(&script).sandbox(sandbox.clone())).await;
             assert_eq!(said, "refused");
         }
     }
     // One that was made outside is none inside.
     let node = dir.path().join("null");
-    rustix::fs::mknodat(rustix::fs::CWD, &node, rustix::fs::FileType::CharacterDevice, Mode::from_raw_mode(0o666), rustix::fs::makedev(1, 3)).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &node,
+        rustix::fs::FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        rustix::fs::makedev(1, 3),
+    )
+    .unwrap();
     crate::cell::open(&node, 0o666);
     let read = format!("cat {} 2>/dev/null || echo refused", node.display());
     let shown = inside(&read).sandbox(Sandbox::new().writable(dir.path()));
@@ -274,13 +295,19 @@ async fn a_pipe_held_open_does_not_keep_the_job_alive() {
     let gate = dir.path().join("gate");
     mkfifoat(rustix::fs::CWD, &gate, Mode::from_raw_mode(0o666)).unwrap();
     crate::cell::open(&gate, 0o666);
-    let (job, mut output) = spawn(inside("setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 600; done' & echo up; exit 0")).await;
+    let (job, mut output) =
+        spawn(inside("setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 600; done' & echo up; exit 0"))
+            .await;
     assert_eq!(bounded(job.wait()).await.exit, Exit::Code(0));
     assert_eq!(collect(&mut output).await.0, b"up\n");
     assert!(!bounded(job.drained()).await.unwrap().held);
     // One who passed its output on to a process outside, through a file that both see: that one the supervisor can't
     // kill, and it may not keep the job's end from being told.
-    let outside = Command::new("sh").args(["-c", "exec 3<\"$0\"; exec sleep 600", gate.to_str().unwrap()]).stdout(Stdio::null()).spawn().unwrap();
+    let outside = Command::new("sh")
+        .args(["-c", "exec 3<\"$0\"; exec sleep 600", gate.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let _outside = Victim(outside);
     let script = format!("exec 4>{}; echo through >&4; echo end", gate.display());
     let (job, mut output) = spawn(inside(&script).sandbox(Sandbox::new().writable(dir.path()))).await;

@@ -113,7 +113,8 @@ async fn no_descriptor_and_no_environment_of_ours_reaches_a_job() {
         // The last is that of the listing.
         assert_eq!(listed, "0\n1\n2\n3\n", "{level:?}");
         let seen = stdout_of(at(level, command("cat").arg("/proc/self/environ"))).await;
-        let names: Vec<&str> = seen.split_terminator('\0').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+        let names: Vec<&str> =
+            seen.split_terminator('\0').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
         assert_eq!(names, ["AIRUNNER_JOB_ID", "PATH"], "{level:?}");
     }
 }
@@ -151,7 +152,8 @@ async fn whoever_ignores_the_signal_is_killed_after_the_grace() {
 
 async fn a_suspended_job_hears_the_signal() {
     for level in LEVELS {
-        let (job, mut output) = spawn(at(level, shell("trap 'exit 6' TERM; echo set; kill -STOP $$; exit 1"))).await;
+        let (job, mut output) =
+            spawn(at(level, shell("trap 'exit 6' TERM; echo set; kill -STOP $$; exit 1"))).await;
         line(&mut output).await;
         let completion = bounded(job.stop(Signal::Term, Duration::from_hours(1))).await;
         assert_eq!(completion.exit, Exit::Code(6), "{level:?}");
@@ -161,7 +163,8 @@ async fn a_suspended_job_hears_the_signal() {
 async fn the_whole_tree_ends_with_its_leader() {
     for level in ISOLATED {
         // One in a session of its own, whose parent is gone; it holds the pipe.
-        let (job, mut output) = spawn(at(level, shell("setsid sh -c 'sleep 600 & echo started'; exit 4"))).await;
+        let (job, mut output) =
+            spawn(at(level, shell("setsid sh -c 'sleep 600 & echo started'; exit 4"))).await;
         let completion = bounded(job.wait()).await;
         assert_eq!((completion.exit, completion.survivors.len()), (Exit::Code(4), 0), "{level:?}");
         assert_eq!(collect(&mut output).await.0, b"started\n");

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use airunner_exec::{Exit, IoLimit, Isolation, Job, Limits, Measure, SpawnError, Usage};
 
 use crate::bench::{bounded, run, shell, spawn, stdout_of};
-use crate::cell::{at, cgroup_of, cgroups, has_controller, ISOLATED, limited, sandboxed};
+use crate::cell::{ISOLATED, at, cgroup_of, cgroups, has_controller, limited, sandboxed};
 use crate::trials;
 
 trials![
@@ -25,13 +25,17 @@ fn of(limit: &str) -> (Limits, Measure) {
         "cpu" => (Limits::new().cpus(0.5), Measure::CpuLimit),
         "memory" => (Limits::new().memory(64 << 20), Measure::MemoryLimit),
         "pids" => (Limits::new().processes(16), Measure::ProcessLimit),
-        _ => (Limits::new().io(IoLimit { device: disk(), write_bytes: Some(4 << 20), ..IoLimit::default() }), Measure::IoLimit),
+        _ => (
+            Limits::new().io(IoLimit { device: disk(), write_bytes: Some(4 << 20), ..IoLimit::default() }),
+            Measure::IoLimit,
+        ),
     }
 }
 
 /// Any whole disk of this machine.
 fn disk() -> (u32, u32) {
-    let named = fs::read_dir("/sys/block").unwrap().filter_map(Result::ok).map(|entry| entry.path().join("dev"));
+    let named =
+        fs::read_dir("/sys/block").unwrap().filter_map(Result::ok).map(|entry| entry.path().join("dev"));
     let number = named.filter_map(|path| fs::read_to_string(path).ok()).next().expect("a block device");
     let (major, minor) = number.trim().split_once(':').unwrap();
     (major.parse().unwrap(), minor.parse().unwrap())
@@ -85,7 +89,8 @@ async fn memory_is_limited_and_the_whole_job_ends_with_it() {
     }
     for level in ISOLATED {
         let script = "sleep 600 & perl -e '$x = 1; $x = \"x\" x 200000000; print 1'; echo survived";
-        let (completion, stdout, _) = run(at(level, shell(script)).limits(Limits::new().memory(48 << 20))).await;
+        let (completion, stdout, _) =
+            run(at(level, shell(script)).limits(Limits::new().memory(48 << 20))).await;
         assert_eq!((completion.exit, stdout.len()), (Exit::Signal(9), 0), "{level:?}");
         assert!(completion.usage.unwrap().oom_kills.unwrap() >= 1);
     }
@@ -109,7 +114,8 @@ async fn processes_are_limited() {
     }
     for level in ISOLATED {
         let script = "i=0; while [ $i -lt 40 ]; do sleep 600 & i=$((i + 1)); done; echo all";
-        let (completion, stdout, stderr) = run(at(level, shell(script)).limits(Limits::new().processes(16))).await;
+        let (completion, stdout, stderr) =
+            run(at(level, shell(script)).limits(Limits::new().processes(16))).await;
         assert_ne!(completion.exit, Exit::Code(0), "{level:?}");
         assert!(stdout.is_empty() && !stderr.is_empty());
         assert!(completion.usage.unwrap().peak_processes.is_none_or(|peak| peak == 16));
@@ -130,7 +136,8 @@ async fn a_block_device_is_limited_and_counted() {
     let (completion, stdout, _) = run(spec.limits(limits)).await;
     assert_eq!(completion.exit, Exit::Code(5));
     let said = String::from_utf8(stdout).unwrap();
-    let seconds: f64 = said.split(", ").find_map(|part| part.strip_suffix(" s")).expect(&said).parse().unwrap();
+    let seconds: f64 =
+        said.split(", ").find_map(|part| part.strip_suffix(" s")).expect(&said).parse().unwrap();
     assert!(seconds > 1.0, "4 MiB at 2 MiB/s took {seconds} s");
     assert!(completion.usage.unwrap().written_bytes.unwrap() >= 4 * MIB);
 }
@@ -138,7 +145,8 @@ async fn a_block_device_is_limited_and_counted() {
 async fn limits_of_each_process_need_no_controller() {
     for level in ISOLATED {
         let limits = Limits::new().open_files(32).file_size(1 << 20);
-        let seen = stdout_of(at(level, shell("ulimit -n; ulimit -c; ulimit -f")).limits(limits.clone())).await;
+        let seen =
+            stdout_of(at(level, shell("ulimit -n; ulimit -c; ulimit -f")).limits(limits.clone())).await;
         assert_eq!(seen, "32\n0\n2048\n", "{level:?}: of blocks of 512 bytes");
     }
 }
@@ -159,7 +167,8 @@ async fn a_job_is_born_in_its_cgroup() {
 async fn what_was_used_is_told_of_the_whole_tree() {
     for level in ISOLATED {
         // A child that nobody waits for counts, too.
-        let script = "(i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; echo spun) & read x </dev/null; wait";
+        let script =
+            "(i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; echo spun) & read x </dev/null; wait";
         let (job, mut output) = spawn(at(level, shell(script))).await;
         assert_eq!(job.usage(), None, "it runs");
         crate::bench::line(&mut output).await;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::chown;
 
-use airunner_exec::{Exit, IoLimit, Isolation, Job, Limits, Measure, Root, Sandbox, Spec, SpawnError, Step};
+use airunner_exec::{Exit, IoLimit, Isolation, Job, Limits, Measure, Root, Sandbox, SpawnError, Spec, Step};
 
 use crate::bench::{bounded, command, id, is_empty, run, shell, spawn, stdout_of};
 use crate::cell::{ISOLATED, at, cgroups, inside, limited, nobody, open, open_directory, sandboxed};
@@ -34,7 +34,9 @@ async fn commands_that_cannot_run_are_refused_before_the_job_starts() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::write(path("plain"), "").unwrap();
     fs::create_dir(path("sub")).unwrap();
-    for (name, text) in [("noise", "\u{1}noise"), ("orphan", "#!/missing/shell\n"), ("private", "#!/bin/sh\n")] {
+    for (name, text) in
+        [("noise", "\u{1}noise"), ("orphan", "#!/missing/shell\n"), ("private", "#!/bin/sh\n")]
+    {
         fs::write(path(name), text).unwrap();
         open(path(name).as_ref(), if name == "private" { 0o700 } else { 0o755 });
     }
@@ -158,7 +160,8 @@ async fn a_program_that_is_being_written_is_waited_for_and_then_refused() {
     fs::copy("/bin/true", &path).unwrap();
     for level in ISOLATED {
         let writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        let spec = || at(level, command(path.to_str().unwrap())).sandbox(Sandbox::new().read_only(dir.path()));
+        let spec =
+            || at(level, command(path.to_str().unwrap())).sandbox(Sandbox::new().read_only(dir.path()));
         assert!(matches!(refused(spec()).await, SpawnError::Busy(_)), "{level:?}");
         drop(writer);
         assert_eq!(run(spec()).await.0.exit, Exit::Code(0));

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use airunner_exec::{
-    Cgroups, Exit, Isolation, Job, JobId, Measure, Spec, SpawnError, harden_self, resolve_user, sweep,
+    Cgroups, Exit, Isolation, Job, JobId, Measure, SpawnError, Spec, harden_self, resolve_user, sweep,
 };
 
 use crate::bench::{bounded, is_empty, run, shell, until};
@@ -191,7 +191,9 @@ async fn a_supervisor_killed_at_any_point_leaves_nothing_after_the_sweep() {
 
 async fn hold_one() {
     let id = JobId::new(format!("role-{}-0", std::process::id())).unwrap();
-    let spec = Spec::new(id, "sh").args(["-c", "setsid sleep 600 & echo up; sleep 600"]).env("PATH", "/bin:/usr/bin");
+    let spec = Spec::new(id, "sh")
+        .args(["-c", "setsid sleep 600 & echo up; sleep 600"])
+        .env("PATH", "/bin:/usr/bin");
     let spec = spec.isolation(Isolation::Sandbox).cgroups(&own_cgroup()).run_as(nobody());
     let mut job = Job::spawn(spec).await.unwrap();
     job.output().unwrap().next().await.unwrap();
@@ -254,11 +256,26 @@ async fn without_root() {
     let uid = rustix::process::getuid().as_raw().to_string();
     let words: Vec<&str> = text.split_whitespace().collect();
     let none = "0000000000000000";
-    let wanted =
-        [&uid, &uid, &uid, "1", "CapEff:", none, "CapBnd:", none, "NoNewPrivs:", "1", "/proc/1", "/proc/2", "closed", "lo"];
+    let wanted = [
+        &uid,
+        &uid,
+        &uid,
+        "1",
+        "CapEff:",
+        none,
+        "CapBnd:",
+        none,
+        "NoNewPrivs:",
+        "1",
+        "/proc/1",
+        "/proc/2",
+        "closed",
+        "lo",
+    ];
     assert_eq!(words, wanted);
     // Its terminal, and the signal through its init.
-    let (job, mut output) = crate::bench::spawn(spec("trap 'exit 5' TERM; tty; while :; do sleep 0.01; done").pty(1, 1)).await;
+    let (job, mut output) =
+        crate::bench::spawn(spec("trap 'exit 5' TERM; tty; while :; do sleep 0.01; done").pty(1, 1)).await;
     crate::bench::line(&mut output).await;
     assert_eq!(job.stop(airunner_exec::Signal::Term, Duration::from_hours(1)).await.exit, Exit::Code(5));
     // Another user is not to be had, and without a cgroup nothing is silently less.

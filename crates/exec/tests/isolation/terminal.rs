@@ -32,7 +32,8 @@ async fn shown(spec: Spec) -> (Exit, String) {
 async fn until(output: &mut Output, text: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(text) {
-        let Chunk { bytes, stream, .. } = bounded(output.next()).await.unwrap_or_else(|| panic!("no {text:?}, only {seen:?}"));
+        let Chunk { bytes, stream, .. } =
+            bounded(output.next()).await.unwrap_or_else(|| panic!("no {text:?}, only {seen:?}"));
         assert_eq!(stream, Stream::Stdout);
         seen.push_str(&String::from_utf8_lossy(&bytes));
     }
@@ -47,7 +48,11 @@ async fn all_three_are_a_terminal_that_controls_the_job() {
             [ $session = $$ ] && [ $group = $$ ] && [ $foreground = $$ ] && echo leader; tty; exit 9";
         let (exit, text) = shown(terminal(level, script)).await;
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!((exit, &lines[..3]), (Exit::Code(9), &["three", "own", "leader"][..]), "{level:?}: {text}");
+        assert_eq!(
+            (exit, &lines[..3]),
+            (Exit::Code(9), &["three", "own", "leader"][..]),
+            "{level:?}: {text}"
+        );
         assert!(lines[3].starts_with("/dev/"), "{level:?}: {text}");
     }
 }
@@ -106,7 +111,8 @@ async fn a_terminal_can_be_logged() {
 
 async fn hanging_up_and_stopping_end_it() {
     for level in LEVELS {
-        let script = "trap 'echo bye; exit 4' TERM; sh -c 'trap \"\" HUP TERM; echo set; sleep 600' & wait; wait";
+        let script =
+            "trap 'echo bye; exit 4' TERM; sh -c 'trap \"\" HUP TERM; echo set; sleep 600' & wait; wait";
         let (job, mut output) = spawn(terminal(level, script)).await;
         until(&mut output, "set\r\n").await;
         let completion = bounded(job.stop(Signal::Term, Duration::from_hours(1))).await;

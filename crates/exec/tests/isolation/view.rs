@@ -34,10 +34,12 @@ async fn it_is_alone_with_its_init() {
 }
 
 async fn its_files_are_the_systems_and_nothing_else() {
-    let listed = stdout_of(inside("ls -A /; echo; ls -A /home /run /tmp /dev/shm; ls -A /dev; test ! -e /sys")).await;
+    let listed =
+        stdout_of(inside("ls -A /; echo; ls -A /home /run /tmp /dev/shm; ls -A /dev; test ! -e /sys")).await;
     let (root, rest) = listed.split_once("\n\n").unwrap();
     for name in root.lines() {
-        let known = ["bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "tmp"];
+        let known =
+            ["bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "tmp"];
         assert!(known.contains(&name) || ["usr", "var"].contains(&name), "{name}");
     }
     assert!(rest.starts_with("/dev/shm:\n\n/home:\n\n/run:\n\n/tmp:\n"), "{rest}");
@@ -104,7 +106,8 @@ async fn a_directory_can_be_its_root() {
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(file, copy).unwrap();
     }
-    let spec = sandboxed(command("ls").args(["/", "/tmp"])).sandbox(Sandbox::new().root(Root::Directory(dir.path().into())));
+    let spec = sandboxed(command("ls").args(["/", "/tmp"]))
+        .sandbox(Sandbox::new().root(Root::Directory(dir.path().into())));
     let listed = stdout_of(spec.clone()).await;
     assert!(listed.contains("bin\ndev\n") && !listed.contains("etc") && !listed.contains("home"), "{listed}");
     let (completion, ..) = run(spec.arg("/usr/bin/env")).await;
@@ -116,12 +119,17 @@ async fn the_hosts_root_can_be_read_only() {
     open(dir.path(), 0o777);
     fs::write(dir.path().join("there"), "").unwrap();
     let root = Sandbox::new().root(Root::Host);
-    let seen = stdout_of(inside("touch /usr/x /etc/x 2>/dev/null || echo closed; ls -A /tmp; ls /proc | head -1").sandbox(root)).await;
+    let seen = stdout_of(
+        inside("touch /usr/x /etc/x 2>/dev/null || echo closed; ls -A /tmp; ls /proc | head -1")
+            .sandbox(root),
+    )
+    .await;
     assert_eq!(seen, "closed\n1\n", "its own /tmp and /proc");
 }
 
 async fn its_network_is_a_loopback_that_is_up() {
-    let devices = stdout_of(inside("tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route | wc -l")).await;
+    let devices =
+        stdout_of(inside("tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route | wc -l")).await;
     assert_eq!(devices.split_whitespace().collect::<Vec<_>>(), ["lo", "1"]);
     // Binds and connects: 127.0.0.1 answers.
     let script = "socket(S,2,1,0); bind(S,pack('SnCCCCx8',2,0,127,0,0,1)) or die; listen(S,1); \
@@ -132,15 +140,20 @@ async fn its_network_is_a_loopback_that_is_up() {
 async fn it_may_have_the_hosts_network() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let script = format!("socket(C,2,1,0); print connect(C,pack('SnCCCCx8',2,{port},127,0,0,1)) ? 'in' : 'out'");
+    let script =
+        format!("socket(C,2,1,0); print connect(C,pack('SnCCCCx8',2,{port},127,0,0,1)) ? 'in' : 'out'");
     let spec = || sandboxed(command("perl").args(["-e", &script]));
     assert_eq!(stdout_of(spec()).await, "out");
     assert_eq!(stdout_of(spec().sandbox(Sandbox::new().network(Network::Host))).await, "in");
 }
 
 async fn its_names_are_its_own() {
-    let own = |name: &str| fs::read_link(Path::new("/proc/self/ns").join(name)).unwrap().display().to_string();
-    let seen = stdout_of(inside("uname -n; cd /proc/self/ns && readlink cgroup ipc mnt net pid user uts; cat /proc/self/cgroup")).await;
+    let own =
+        |name: &str| fs::read_link(Path::new("/proc/self/ns").join(name)).unwrap().display().to_string();
+    let seen = stdout_of(inside(
+        "uname -n; cd /proc/self/ns && readlink cgroup ipc mnt net pid user uts; cat /proc/self/cgroup",
+    ))
+    .await;
     let mut lines = seen.lines();
     assert_eq!(lines.next(), Some("sandbox"));
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
@@ -159,9 +172,15 @@ async fn it_has_no_capability_and_gets_none() {
     );
     assert_eq!(stdout_of(inside(script)).await, wanted);
     // Not even root's, where root is asked for.
-    let root = shell(script).isolation(airunner_exec::Isolation::Sandbox).cgroups(crate::cell::cgroups()).same_user();
+    let root = shell(script)
+        .isolation(airunner_exec::Isolation::Sandbox)
+        .cgroups(crate::cell::cgroups())
+        .same_user();
     assert_eq!(stdout_of(root).await, wanted);
-    let init = stdout_of(inside("grep -E '^(CapEff|CapPrm|CapBnd|NoNewPrivs)' /proc/1/status | tr -d '\\t' | tr '\\n' ' '")).await;
+    let init = stdout_of(inside(
+        "grep -E '^(CapEff|CapPrm|CapBnd|NoNewPrivs)' /proc/1/status | tr -d '\\t' | tr '\\n' ' '",
+    ))
+    .await;
     assert_eq!(init, format!("CapPrm:{none} CapEff:{none} CapBnd:{none} NoNewPrivs:1 "));
 }
 
@@ -177,7 +196,10 @@ async fn proc_does_not_reach_the_machine() {
     // As root outside, who could otherwise: the right of the files' owner is no capability.
     let script = "for file in sys/kernel/hostname sys/kernel/core_pattern sysrq-trigger; do \
         (echo x >/proc/$file) 2>/dev/null && echo $file; done; head -c 1 /proc/kcore /proc/keys 2>/dev/null | wc -c";
-    let spec = shell(script).isolation(airunner_exec::Isolation::Sandbox).cgroups(crate::cell::cgroups()).same_user();
+    let spec = shell(script)
+        .isolation(airunner_exec::Isolation::Sandbox)
+        .cgroups(crate::cell::cgroups())
+        .same_user();
     let seen = stdout_of(spec).await;
     let bytes = seen.trim();
     // Only the names that head prints.

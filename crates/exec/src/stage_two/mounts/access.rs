@@ -47,8 +47,8 @@ impl Rules {
         let fail = |path: &Path, error: io::Error| Failure::at(Step::Mounts, error, path);
         let table = fs::read(TABLE).map_err(|error| fail(Path::new(TABLE), error))?;
         for line in table.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let mount = parse(line)
-                .ok_or_else(|| fail(Path::new(TABLE), io::ErrorKind::InvalidData.into()))?;
+            let mount =
+                parse(line).ok_or_else(|| fail(Path::new(TABLE), io::ErrorKind::InvalidData.into()))?;
             if mount.is_on_top().map_err(|error| fail(&mount.point, error.into()))? {
                 mount_remount(&mount.point, self.flags(&mount), "")
                     .map_err(|error| fail(&mount.point, error.into()))?;
@@ -107,15 +107,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     while let Some((first, after)) = rest.split_first() {
         let code = (*first == b'\\').then(|| after.get(..3)).flatten();
         let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                plain.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            plain.push(byte);
+            rest = &after[3..];
+        } else {
+            plain.push(*first);
+            rest = after;
         }
     }
     plain
@@ -140,12 +137,10 @@ mod tests {
         rules.set(Path::new("/proc"), Access::Write);
         rules.set(Path::new("/proc/sys"), Access::Read);
         let of = |path: &str| rules.of(Path::new(path));
-        assert_eq!([of("/"), of("/proc"), of("/proc/sys/kernel"), of("/process")], [
-            Access::Read,
-            Access::Write,
-            Access::Read,
-            Access::Read
-        ]);
+        assert_eq!(
+            [of("/"), of("/proc"), of("/proc/sys/kernel"), of("/process")],
+            [Access::Read, Access::Write, Access::Read, Access::Read]
+        );
     }
 
     #[test]
