@@ -1,4 +1,4 @@
-//! Runs a process in a group of its own, and leaves nothing of it behind.
+//! Runs a process, isolated as far as is asked for, and leaves nothing of it behind.
 //!
 //! Knows argv, pipes, terminals, process groups, cgroups, namespaces and `/proc`; must not know of the server, its queue or its API, so
 //! that any program can run a command with it. Linux only. See the README for a tour and the limits.
