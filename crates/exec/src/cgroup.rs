@@ -96,8 +96,9 @@ impl Cgroups {
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(CgroupError::NoCgroup2)?;
         let root = mount_point()?;
         // Called a second time, it is in its leaf already.
-        let own = own.strip_suffix(SUPERVISOR).map_or(own, |above| above.trim_end_matches('/'));
-        Self::at(root.join(if own.is_empty() { BELOW_ROOT } else { own }))
+        let own = Path::new(own);
+        let own = own.parent().filter(|_| own.ends_with(SUPERVISOR)).unwrap_or(own);
+        Self::at(root.join(if own == Path::new("") { Path::new(BELOW_ROOT) } else { own }))
     }
 
     /// As [`delegated`](Self::delegated), in a directory of a cgroup file system, which is made if it is missing.

@@ -1,7 +1,8 @@
 //! Runs a process, isolated as far as is asked for, and leaves nothing of it behind.
 //!
-//! Knows argv, pipes, terminals, process groups, cgroups, namespaces and `/proc`; must not know of the server, its queue or its API, so
-//! that any program can run a command with it. Linux only. See the README for a tour and the limits.
+//! Knows argv, pipes, terminals, process groups, cgroups, namespaces and `/proc`; must not know of the server, its
+//! queue or its API, so that any program can run a command with it. Linux only. See the README for a tour and the
+//! limits.
 
 mod cgroup;
 mod clone;
@@ -44,3 +45,8 @@ pub use spec::{BadJobId, JOB_ID_VARIABLE, JobId, Spec, Stdin};
 pub use stage_two::stage_two;
 pub use sweep::{Swept, sweep};
 pub use user::{RunAs, UserError, resolve_user};
+
+/// Its program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -34,9 +34,9 @@ fn of(limit: &str) -> (Limits, Measure) {
 
 /// Any whole disk of this machine.
 fn disk() -> (u32, u32) {
-    let named =
+    let mut named =
         fs::read_dir("/sys/block").unwrap().filter_map(Result::ok).map(|entry| entry.path().join("dev"));
-    let number = named.filter_map(|path| fs::read_to_string(path).ok()).next().expect("a block device");
+    let number = named.find_map(|path| fs::read_to_string(path).ok()).expect("a block device");
     let (major, minor) = number.trim().split_once(':').unwrap();
     (major.parse().unwrap(), minor.parse().unwrap())
 }
@@ -122,6 +122,8 @@ async fn processes_are_limited() {
     }
 }
 
+const MIB: u64 = 1 << 20;
+
 async fn a_block_device_is_limited_and_counted() {
     if !has_controller("io") {
         return refused("io").await;
@@ -129,7 +131,6 @@ async fn a_block_device_is_limited_and_counted() {
     let disk = std::env::var("AIRUNNER_TEST_DISK").expect("a disk that may be overwritten");
     let number = fs::metadata(&disk).unwrap().rdev();
     let device = (rustix::fs::major(number), rustix::fs::minor(number));
-    const MIB: u64 = 1 << 20;
     let write = format!("dd if=/dev/zero of={disk} bs=256k count=16 oflag=direct 2>&1; exit 5");
     let spec = shell(&write).isolation(Isolation::Limits).cgroups(cgroups()).same_user();
     let limits = Limits::new().io(IoLimit { device, write_bytes: Some(2 * MIB), ..IoLimit::default() });

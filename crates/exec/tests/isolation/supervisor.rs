@@ -26,6 +26,7 @@ trials![
     without_root_a_sandbox_is_as_tight,
     a_hardened_supervisor_isolates_as_well,
     a_filter_on_clone3_is_named,
+    namespaces_that_the_host_refuses_are_an_error_or_left_out,
 ];
 
 const ROLE: &str = "AIRUNNER_TEST_ROLE";
@@ -43,6 +44,7 @@ pub(crate) fn play_role() {
             "without root" => without_root().await,
             "hardened" => hardened().await,
             "filtered" => filtered().await,
+            "confined" => confined().await,
             _ => panic!("no such role"),
         }
     });
@@ -340,4 +342,30 @@ async fn filtered() {
 
 async fn a_filter_on_clone3_is_named() {
     Supervisor::start(role("filtered", Path::new("/"))).finish();
+}
+
+/// On a host that gives no network namespace any more.
+async fn confined() {
+    let spec = || shell("exit 3").isolation(Isolation::Sandbox).same_user().best_effort();
+    let (job, _output) = crate::bench::spawn(spec()).await;
+    assert_eq!(job.left_out(), [Measure::Cgroup, Measure::Namespaces]);
+    assert_eq!(job.wait().await.exit, Exit::Code(3));
+    // The rest is not left out.
+    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | cut -f2 | tr '\\n' ' '";
+    let seen =
+        crate::bench::stdout_of(shell(script).isolation(Isolation::Sandbox).same_user().best_effort()).await;
+    assert_eq!(seen, "0000000000000000 0000000000000000 1 2 ");
+    // The host's network needs none.
+    let shared = spec().sandbox(airunner_exec::Sandbox::new().network(airunner_exec::Network::Host));
+    let (job, _output) = crate::bench::spawn(shared).await;
+    assert_eq!(job.left_out(), [Measure::Cgroup]);
+}
+
+async fn namespaces_that_the_host_refuses_are_an_error_or_left_out() {
+    // The bound is one of a user namespace, and so of nobody else.
+    let script = "echo 0 >/proc/sys/user/max_net_namespaces && exec \"$0\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script]).arg(env::current_exe().unwrap());
+    command.env(ROLE, "confined").env(PLACE, "/").stdout(Stdio::piped());
+    Supervisor::start(command).finish();
 }
