@@ -11,10 +11,10 @@ VENV := .venv
 SECONDS := 60
 SANITIZER := address
 
-.PHONY: help build test test-vm lint fmt proto-generate docs-generate demo aws-local screens bench soak fuzz clean test-tools lint-tools fuzz-tools
+.PHONY: help build test test-vm terraform-test lint fmt proto-generate docs-generate terraform-generate demo aws-local screens bench soak fuzz clean test-tools terraform-tools lint-tools fuzz-tools
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 build: ## build both binaries into ./bin
 	$(CARGO) build --locked --release $(BINARIES)
@@ -23,12 +23,16 @@ build: ## build both binaries into ./bin
 	  install -m 0755 "$$target/release/airunner-server" "$$target/release/airunner-cli" bin/
 	@echo "bin/airunner-server bin/airunner-cli"
 
-test: test-tools ## install what the tests need and run all of them
+test: test-tools terraform-tools ## install what the tests need and run all of them
 	$(CARGO) test --locked --workspace
+	tools/check-terraform
 	@$(MAKE) --no-print-directory test-vm
 
 test-vm: ## the tests of isolation in a virtual machine that has all cgroup controllers
 	tools/test-vm
+
+terraform-test: ## Terraform against an emulator of AWS, compose file and Dockerfile
+	tools/check-terraform
 
 lint: test-tools lint-tools ## formatting, clippy, the API's definition, licences and bans
 	$(CARGO) fmt --all --check
@@ -50,6 +54,10 @@ docs-generate: ## write docs/errors.md and docs/openapi.json anew
 	$(CARGO) run --locked -q -p airunner-server --example openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
 
+terraform-generate: ## write the tables that Terraform makes anew
+	$(CARGO) run --locked -q -p airunner-aws --example tables > infra/terraform/modules/tables/tables.json.new
+	mv infra/terraform/modules/tables/tables.json.new infra/terraform/modules/tables/tables.json
+
 demo: build ## the main job, end to end, through the real binaries
 	python3 demo/demo.py --bin bin
 
@@ -59,8 +67,9 @@ aws-local: build test-tools ## the demo over DynamoDB, S3, KMS and SSM, in an em
 screens: build ## draw docs/screens anew, from real runs
 	tools/draw-screens --bin bin
 
-bench: build ## every figure of docs/PERFORMANCE.md
+bench: build test-tools ## every figure of docs/PERFORMANCE.md
 	bench/run
+	bench/aws $(VENV)/bin/ministack
 
 soak: ## the long forms of the proofs
 	AIRUNNER_SOAK_ROUNDS=1000 $(CARGO) test --locked -p airunner-store --test stores kill
@@ -84,6 +93,9 @@ clean: ## remove what was built
 # What the tests run beside cargo: other people's tools, against which ours are checked.
 test-tools:
 	@tools/install-test-tools $(VENV)
+
+terraform-tools:
+	@tools/install-terraform-tools $(VENV)
 
 fuzz-tools:
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz

@@ -40,6 +40,7 @@ markers!(
     EventsPublish,
     EventsStream,
     AuditRead,
+    CaManage,
     SelfService,
 );
 

@@ -5,9 +5,9 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use airunner_core::{
-    Clock, DnsName, Error, IssuanceKind, Issuer, IssuerId, IssuerKind, IssuerState, KeyAlgorithm, KeyPurpose,
-    KeyWrap, Label, Principal, PrincipalId, PrincipalStatus, PrincipalType, Profile, Result, Sealed, Secret,
-    SecureRandom, Serial, Signer, Stores, Timestamp,
+    AuditEntry, Clock, DnsName, Error, IssuanceKind, Issuer, IssuerId, IssuerKind, IssuerState, KeyAlgorithm,
+    KeyPurpose, KeyWrap, Label, Principal, PrincipalId, PrincipalStatus, PrincipalType, Profile, Result,
+    Sealed, Secret, SecureRandom, Serial, Signer, Stores, Timestamp,
 };
 use airunner_pki::{
     CaParams, IssuerCertificate, LeafParams, PrivateKey, SubjectPublicKey, certificate_to_pem,
@@ -19,7 +19,7 @@ use crate::{
     authz::system_entry,
     certificate::{BACKDATE, IssuedCertificate, Leaf, issue_leaf},
     context::{Settings, principal},
-    issuer::{key_place, no_issuer},
+    issuer::{held_key, key_place, no_issuer},
     principal::new_principal,
     seal::Sealer,
 };
@@ -73,12 +73,27 @@ pub struct CaPlan<'a> {
     pub environment: &'a str,
     /// The root's key: a file's, or a KMS's.
     pub root: &'a dyn Signer,
-    /// The root's private key, to be sealed in the store, where one CA is to sign leaves directly.
+    /// The root's private key (or [`crate::issuer::held_key`]), to be sealed in the store, where one CA is to sign
+    /// leaves directly.
     pub single: Option<&'a Secret>,
-    /// The issuing CA's key type.
-    pub algorithm: KeyAlgorithm,
+    /// The issuing CA's key.
+    pub issuing: IssuingKey<'a>,
     /// Take the place of a CA that is there: every certificate that it signed stops counting.
     pub replace: bool,
+}
+
+/// Whose key an issuing CA gets.
+#[derive(Clone, Copy)]
+pub enum IssuingKey<'a> {
+    /// One that is made here, and sealed in the store.
+    Sealed(KeyAlgorithm),
+    /// One that never leaves its holder.
+    Held {
+        /// The signer over it.
+        signer: &'a dyn Signer,
+        /// Its name there.
+        name: &'a str,
+    },
 }
 
 /// Opens the keyring, or makes it.
@@ -130,15 +145,28 @@ pub async fn ensure_ca(site: Site<'_>, sealer: &Sealer, plan: &CaPlan<'_>) -> Re
     }
 }
 
-/// Makes a successor of the issuing CA, signed by the root; it is active at once and the old one retires.
+/// Makes a successor of the issuing CA, signed by the root; it is active at once and the old one retires. Its key is
+/// `held`, else one of the predecessor's type that is sealed in the store.
 ///
 /// # Errors
 /// `no-issuer`; `failed-precondition` kinds where one CA signs leaves directly or the key is not the root's.
 pub async fn renew_issuer(
     site: Site<'_>,
     sealer: &Sealer,
-    environment: &str,
     root: &dyn Signer,
+    held: Option<IssuingKey<'_>>,
+) -> Result<IssuerId> {
+    let audit = system_entry(site.clock.now(), ACTOR, "ca.renew-issuer", "");
+    succeed(site, sealer, root, held, audit).await
+}
+
+/// As [`renew_issuer`], by whoever `audit` names.
+pub(crate) async fn succeed(
+    site: Site<'_>,
+    sealer: &Sealer,
+    root: &dyn Signer,
+    held: Option<IssuingKey<'_>>,
+    mut audit: AuditEntry,
 ) -> Result<IssuerId> {
     let issuers = site.stores.issuers.list_issuers().await?;
     check_root(&issuers, root)?;
@@ -150,9 +178,13 @@ pub async fn renew_issuer(
         )
     })?;
     let parent = issuers.iter().find(|issuer| Some(issuer.id) == predecessor.parent).ok_or_else(no_issuer)?;
-    let successor = make_issuing(site, sealer, environment, parent, root, predecessor.algorithm).await?;
+    let key = held.unwrap_or(IssuingKey::Sealed(predecessor.algorithm));
+    let name = IssuerCertificate::parse(&predecessor.der)?.subject_dn().to_owned();
+    // The last word tells one issuing CA from the next.
+    let stem = name.trim_start_matches("CN=").rsplit_once(' ').map_or(name.as_str(), |(stem, _)| stem);
+    let successor = make_issuing(site, sealer, stem, parent, root, key).await?;
     let id = successor.id;
-    let mut audit = system_entry(site.clock.now(), ACTOR, "ca.renew-issuer", id);
+    audit.target = id.to_string();
     audit.detail.insert("predecessor".to_owned(), predecessor.id.to_string());
     site.stores.issuers.succeed_issuer(successor, &predecessor.id, audit).await?;
     Ok(id)
@@ -193,8 +225,24 @@ impl App {
 
     async fn ensure_principal(&self, wanted: Principal) -> Result<(Step, Principal)> {
         let context = &self.context;
+        let id = wanted.id.clone();
+        if let Some(found) = self.found_principal(&wanted).await? {
+            return Ok((Step::Found, found));
+        }
+        let audit = system_entry(context.now(), &wanted.created_by, "principal.create", &id);
+        match context.stores.principals.create_principal(wanted.clone(), audit).await {
+            // Another bootstrap was faster.
+            Err(error) if error.label() == Label::AlreadyExists => {
+                Ok((Step::Found, self.found_principal(&wanted).await?.ok_or(error)?))
+            }
+            made => Ok((Step::Made, made?)),
+        }
+    }
+
+    async fn found_principal(&self, wanted: &Principal) -> Result<Option<Principal>> {
         let id = &wanted.id;
-        if let Some(found) = context.stores.principals.get_principal(id).await? {
+        let found = self.context.stores.principals.get_principal(id).await?;
+        if let Some(found) = &found {
             if found.status != PrincipalStatus::Active || found.principal_type != wanted.principal_type {
                 return Err(Error::new(
                     Label::PrincipalNotActive,
@@ -204,10 +252,8 @@ impl App {
                     ),
                 ));
             }
-            return Ok((Step::Found, found));
         }
-        let audit = system_entry(context.now(), &wanted.created_by, "principal.create", id);
-        Ok((Step::Made, context.stores.principals.create_principal(wanted, audit).await?))
+        Ok(found)
     }
 
     /// Issues a certificate for a principal's key that was made here; where its slots are full, `free_slots` revokes
@@ -367,26 +413,35 @@ async fn make_ca(site: Site<'_>, sealer: &Sealer, plan: &CaPlan<'_>) -> Result<V
     if plan.single.is_some() {
         return Ok(vec![root]);
     }
-    let issuing = make_issuing(site, sealer, plan.environment, &root, plan.root, plan.algorithm).await?;
+    let stem = format!("airunner {} issuing CA", plan.environment);
+    let issuing = make_issuing(site, sealer, &stem, &root, plan.root, plan.issuing).await?;
     Ok(vec![root, issuing])
 }
 
 async fn make_issuing(
     site: Site<'_>,
     sealer: &Sealer,
-    environment: &str,
+    stem: &str,
     root: &Issuer,
     root_key: &dyn Signer,
-    algorithm: KeyAlgorithm,
+    key: IssuingKey<'_>,
 ) -> Result<Issuer> {
     let now = site.clock.now();
-    let key = PrivateKey::generate(algorithm)?;
+    let (algorithm, public, secret) = match key {
+        IssuingKey::Sealed(algorithm) => {
+            let key = PrivateKey::generate(algorithm)?;
+            (algorithm, SubjectPublicKey::from_spki(key.public_key())?, key.to_pkcs8())
+        }
+        IssuingKey::Held { signer, name } => {
+            (signer.algorithm(), SubjectPublicKey::from_spki(signer.public_key())?, held_key(name))
+        }
+    };
     let id = IssuerId::new(now, site.random);
     let certificate = IssuerCertificate::parse(&root.der)?;
     let params = CaParams {
         serial: Serial::new(now, site.random),
-        subject: format!("airunner {environment} issuing CA {}", &id.to_string()[..8]),
-        public_key: SubjectPublicKey::from_spki(key.public_key())?,
+        subject: format!("{stem} {}", &id.to_string()[..8]),
+        public_key: public,
         not_before: now.floor_second().minus(BACKDATE),
         not_after: now.floor_second().plus(ISSUING_LIFE).min(certificate.not_after()),
     };
@@ -397,7 +452,7 @@ async fn make_issuing(
         state: IssuerState::Active,
         algorithm,
         der: signed.into_der(),
-        sealed_key: Some(seal_key(site, sealer, id, &key.to_pkcs8())?),
+        sealed_key: Some(seal_key(site, sealer, id, &secret)?),
         parent: Some(root.id),
         created_at: now,
         expires_at: params.not_after,

@@ -14,8 +14,8 @@ use airunner_core::{
 use airunner_pki::{AcceptedKeys, OidArc};
 
 use crate::{
-    issuer::Issuers, job::hub::JobHub, job::task_token::TaskTokens, live::Live, recent::RecentPrincipals,
-    seal::Sealer, status::StatusView,
+    issuer::Issuers, issuer::OutsideKeys, job::hub::JobHub, job::task_token::TaskTokens, live::Live,
+    recent::RecentPrincipals, seal::Sealer, status::StatusView,
 };
 
 /// What to do when a predecessor is renewed by a second key after its successor was seen.
@@ -96,6 +96,7 @@ pub(crate) struct Context {
     pub(crate) sealer: Sealer,
     pub(crate) task_tokens: TaskTokens,
     pub(crate) issuers: Issuers,
+    pub(crate) outside: OutsideKeys,
     pub(crate) live: Arc<Live>,
     pub(crate) status: StatusView,
     pub(crate) recent: RecentPrincipals,

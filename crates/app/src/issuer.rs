@@ -4,13 +4,44 @@
 use std::{fmt, sync::Arc};
 
 use airunner_core::{
-    Error, Fingerprint, Issuer, IssuerId, IssuerState, KeyPurpose, Label, Result, Signer, Stores, Timestamp,
+    Error, Fingerprint, Issuer, IssuerId, IssuerState, KeyHolder, KeyPurpose, Label, Result, Secret, Signer,
+    Stores, Timestamp,
 };
 use airunner_pki::{IssuerCertificate, PrivateKey, certificate_to_pem, sha256};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::seal::{Place, Sealer};
+use crate::{
+    App,
+    authn::Caller,
+    authz::{Target, may},
+    bootstrap::{Site, succeed},
+    seal::{Place, Sealer},
+    status,
+};
+
+/// What a sealed key begins with that is only the name of one. No PKCS#8 begins so.
+const HELD: &[u8] = b"held:";
+
+/// Keys of issuers that are not in the store.
+#[derive(Clone, Default)]
+pub struct OutsideKeys {
+    /// Who holds the keys that the store has only the names of.
+    pub holder: Option<Arc<dyn KeyHolder>>,
+    /// The root's key, where this server may use it (`[root] online`).
+    pub root: Option<Arc<dyn Signer>>,
+}
+
+impl fmt::Debug for OutsideKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OutsideKeys(holder {}, root {})", self.holder.is_some(), self.root.is_some())
+    }
+}
+
+/// What is sealed in place of a private key that never leaves its holder: its name there.
+pub fn held_key(name: &str) -> Secret {
+    Secret::new([HELD, name.as_bytes()].concat())
+}
 
 /// An issuer's record with its certificate, parsed.
 pub struct LoadedIssuer {
@@ -115,8 +146,8 @@ pub struct Issuers {
 
 impl Issuers {
     /// Loads the issuers and opens the signing key.
-    pub(crate) async fn load(stores: &Stores, sealer: &Sealer) -> Result<Self> {
-        let set = load_set(stores, sealer).await?;
+    pub(crate) async fn load(stores: &Stores, sealer: &Sealer, outside: &OutsideKeys) -> Result<Self> {
+        let set = load_set(stores, sealer, outside, None).await?;
         set.signing()?;
         Ok(Self { current: ArcSwap::from_pointee(set), changed: watch::Sender::new(()) })
     }
@@ -139,21 +170,31 @@ impl Issuers {
             .map(|issuer| issuer.record.id)
     }
 
-    pub(crate) async fn reload(&self, stores: &Stores, sealer: &Sealer) -> Result<()> {
-        self.current.store(Arc::new(load_set(stores, sealer).await?));
+    pub(crate) async fn reload(&self, stores: &Stores, sealer: &Sealer, outside: &OutsideKeys) -> Result<()> {
+        let signing = self.current().signing.clone();
+        self.current.store(Arc::new(load_set(stores, sealer, outside, signing).await?));
         self.changed.send_replace(());
         Ok(())
     }
 }
 
-async fn load_set(stores: &Stores, sealer: &Sealer) -> Result<IssuerSet> {
+/// `open` is what signed until now: its key is not asked for again.
+async fn load_set(
+    stores: &Stores,
+    sealer: &Sealer,
+    outside: &OutsideKeys,
+    open: Option<SigningIssuer>,
+) -> Result<IssuerSet> {
     let mut issuers = Vec::new();
     let mut signing = None;
     for record in stores.issuers.list_issuers().await? {
         let issuer = Arc::new(LoadedIssuer { certificate: IssuerCertificate::parse(&record.der)?, record });
         if issuer.record.kind.signs_leaves() && issuer.record.state == IssuerState::Active {
-            let signer = open_key(&issuer.record, sealer)?;
-            signing = Some(SigningIssuer { issuer: issuer.clone(), signer: Arc::new(signer) });
+            let signer = match &open {
+                Some(open) if open.issuer.record.id == issuer.record.id => open.signer.clone(),
+                _ => open_key(&issuer.record, sealer, outside).await?,
+            };
+            signing = Some(SigningIssuer { issuer: issuer.clone(), signer });
         }
         issuers.push(issuer);
     }
@@ -166,12 +207,23 @@ pub(crate) fn key_place(id: &str) -> Place<'_> {
     Place { table: "issuers", row: id, field: "key" }
 }
 
-fn open_key(record: &Issuer, sealer: &Sealer) -> Result<PrivateKey> {
+async fn open_key(record: &Issuer, sealer: &Sealer, outside: &OutsideKeys) -> Result<Arc<dyn Signer>> {
     let sealed = record.sealed_key.as_ref().ok_or_else(|| {
         Error::new(Label::NoIssuer, format!("the key of issuer {} is not in the store", record.id))
     })?;
     let id = record.id.to_string();
-    PrivateKey::from_pkcs8(sealer.open_sealed(KeyPurpose::IssuingKey, key_place(&id), sealed)?.expose())
+    let key = sealer.open_sealed(KeyPurpose::IssuingKey, key_place(&id), sealed)?;
+    let Some(name) = key.expose().strip_prefix(HELD) else {
+        return Ok(Arc::new(PrivateKey::from_pkcs8(key.expose())?));
+    };
+    let name = String::from_utf8_lossy(name);
+    let holder = outside.holder.as_ref().ok_or_else(|| {
+        Error::new(
+            Label::Config,
+            format!("the key of issuer {id} is held by KMS, as {name}: set [ca] issuer = \"kms\""),
+        )
+    })?;
+    holder.signer(&name).await
 }
 
 fn bundle_of(issuers: &[Arc<LoadedIssuer>]) -> TrustBundle {
@@ -185,6 +237,45 @@ fn bundle_of(issuers: &[Arc<LoadedIssuer>]) -> TrustBundle {
         pem_of(&|record| record.kind.signs_leaves() && !record.kind.is_root() && trusted(record));
     let hash = Fingerprint::from_bytes(sha256(format!("{roots_pem}\n{issuing_pem}").as_bytes())).to_hex();
     TrustBundle { roots_pem, issuing_pem, hash }
+}
+
+impl App {
+    /// Makes a successor of the issuing CA, signed by the root's key where this server may use it. It signs from now
+    /// on; what its predecessor signed goes on counting.
+    ///
+    /// # Errors
+    /// `root-offline` where the server may not use the root's key, or would have to make a key in KMS; `no-issuer`
+    /// where one CA signs leaves directly; `version-conflict` where another was faster.
+    pub async fn renew_issuer(&self, caller: &Caller) -> Result<Arc<LoadedIssuer>> {
+        let permit = caller.permit::<may::CaManage>(Target::Any)?;
+        let context = &self.context;
+        let offline = |why: &str| {
+            Error::new(
+                Label::RootOffline,
+                format!("{why}: run `airunner-cli ca renew-issuer` where that can be done"),
+            )
+        };
+        let root = context.outside.root.as_ref().ok_or_else(|| {
+            offline("this server may not use the root's key, for [root] online is not true")
+        })?;
+        if self.signs_with_held_key()? {
+            return Err(offline("the issuing CA's key is held by KMS, and a server makes no key there"));
+        }
+        let site = Site { stores: &context.stores, clock: &*context.clock, random: &*context.random };
+        let audit = permit.audit(context.now(), "ca.renew-issuer", "");
+        let id = succeed(site, &context.sealer, &**root, None, audit).await?;
+        status::catch_up(context).await?;
+        self.issuers().current().get(&id).cloned().ok_or_else(no_issuer)
+    }
+
+    fn signs_with_held_key(&self) -> Result<bool> {
+        let issuers = self.context.issuers.current();
+        let record = &issuers.signing()?.issuer.record;
+        let Some(sealed) = &record.sealed_key else { return Ok(false) };
+        let id = record.id.to_string();
+        let key = self.context.sealer.open_sealed(KeyPurpose::IssuingKey, key_place(&id), sealed)?;
+        Ok(key.expose().starts_with(HELD))
+    }
 }
 
 /// When a CA certificate is past half its life: its successor is due.

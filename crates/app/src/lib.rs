@@ -37,7 +37,7 @@ use crate::{
     event::Events,
     fleet::Fleet,
     housekeeping::Housekeeping,
-    issuer::Issuers,
+    issuer::{Issuers, OutsideKeys},
     job::{Jobs, hub::JobHub, task_token::TaskTokens},
     live::Live,
     principal::Principals,
@@ -83,11 +83,26 @@ impl App {
         wrap: &dyn KeyWrap,
         settings: Settings,
     ) -> Result<Self> {
+        Self::open_with(stores, clock, random, wrap, settings, OutsideKeys::default()).await
+    }
+
+    /// As [`App::open`], where some issuers' keys are not in the store.
+    ///
+    /// # Errors
+    /// As there; `config` where a key's holder is not among `outside`; what the holder says.
+    pub async fn open_with(
+        stores: Stores,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn SecureRandom>,
+        wrap: &dyn KeyWrap,
+        settings: Settings,
+        outside: OutsideKeys,
+    ) -> Result<Self> {
         let keyring = stores.keyring.get_keyring().await?.ok_or_else(issuer::no_issuer)?;
         let sealer = Sealer::open(&keyring, wrap).await?;
         let task_tokens =
             sealer.open_sealed(KeyPurpose::TaskToken, TASK_TOKEN_PLACE, &keyring.task_token_key)?;
-        let issuers = Issuers::load(&stores, &sealer).await?;
+        let issuers = Issuers::load(&stores, &sealer, &outside).await?;
         let context = Arc::new(Context {
             stores,
             clock,
@@ -96,6 +111,7 @@ impl App {
             sealer,
             task_tokens: TaskTokens::new(&task_tokens),
             issuers,
+            outside,
             live: Arc::new(Live::default()),
             status: StatusView::default(),
             recent: RecentPrincipals::default(),

@@ -191,7 +191,7 @@ pub(crate) async fn reload(context: &Context) -> Result<()> {
     let snapshot = context.stores.changes.denials(context.now()).await?;
     let (principals, certificates) = (snapshot.principals.clone(), snapshot.certificates.clone());
     context.status.replace(snapshot);
-    context.issuers.reload(&context.stores, &context.sealer).await?;
+    context.issuers.reload(&context.stores, &context.sealer, &context.outside).await?;
     for (id, _) in principals {
         cut_principal(context, &id).await?;
     }
@@ -208,7 +208,7 @@ async fn apply(context: &Context, change: &Change) -> Result<()> {
         ChangeKind::Certificate { reference, revoked: true } => cut_certificate(context, reference),
         ChangeKind::Certificate { revoked: false, .. } => {}
         ChangeKind::Issuers => {
-            context.issuers.reload(&context.stores, &context.sealer).await?;
+            context.issuers.reload(&context.stores, &context.sealer, &context.outside).await?;
             distrust(context);
         }
     }

@@ -6,18 +6,19 @@ use airunner_core::{DnsName, Error, Label, PrincipalId};
 use airunner_host::{
     Config, Home,
     bootstrap::{Outcome, Plan, StepReport},
-    config::Environment,
+    config::{Environment, FlagSetting, IssuerPlace},
     environment_variable,
-    local::{self, LocalPlan, Means},
+    local::{self, CloudPlan, LocalPlan, Means, RootSigner},
 };
 use airunner_net::TlsProfile;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::{
     context::Context,
     failure::{Failure, Result},
     profile::{self, Profile, Profiles},
+    progress,
     report::Report,
     runtime::wait,
 };
@@ -28,7 +29,7 @@ use crate::{
 /// interruption at any point. Afterwards every command works with no connection options.
 #[derive(Args, Debug)]
 pub(crate) struct BootstrapArgs {
-    /// local or dev (prod keeps its keys in AWS, which this build can't)
+    /// local (all in files), or dev or prod (in AWS: tables, keys, parameters)
     #[arg(long, value_name = "NAME")]
     environment: Environment,
     /// The server's name, in its certificate beside localhost
@@ -70,6 +71,62 @@ pub(crate) struct BootstrapArgs {
     /// Where metrics are; by default 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<SocketAddr>,
+    /// In AWS, where the root's key is: kms, which it never leaves, or file: made here and kept in Secrets Manager
+    #[arg(long, value_enum, value_name = "PLACE")]
+    signer: Option<SignerPlace>,
+    /// In AWS, where the issuing CA's key is: store (sealed, held by every server) or kms (which signs every leaf)
+    #[arg(long, value_enum, value_name = "PLACE")]
+    issuer: Option<IssuerKeyPlace>,
+    /// In AWS, let servers sign with the root's key, so that they renew the issuing CA when asked
+    #[arg(long)]
+    root_online: bool,
+    /// In AWS, make what is missing: tables, keys, bucket, parameters, secret
+    #[arg(long)]
+    create: bool,
+    /// In AWS, make the keys that are missing, and nothing else
+    #[arg(long)]
+    create_key: bool,
+    #[command(flatten)]
+    aws: AwsArgs,
+}
+
+/// Where AWS is.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct AwsArgs {
+    /// The AWS region [env: AIRUNNER_AWS_REGION] [default: the configuration's, else the machine's own]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) aws_region: Option<String>,
+    /// Where AWS answers, in place of its own addresses [env: AIRUNNER_AWS_ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    pub(crate) aws_endpoint: Option<String>,
+}
+
+impl AwsArgs {
+    /// As settings over those of the configuration.
+    pub(crate) fn settings(&self) -> Vec<FlagSetting> {
+        let all = [
+            ("aws.region", "--aws-region", &self.aws_region),
+            ("aws.endpoint", "--aws-endpoint", &self.aws_endpoint),
+        ];
+        let given = all.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value.clone()?)));
+        given.map(|(key, flag, value)| FlagSetting { key, flag, value }).collect()
+    }
+
+    fn is_given(&self) -> bool {
+        self.aws_region.is_some() || self.aws_endpoint.is_some()
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SignerPlace {
+    Kms,
+    File,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IssuerKeyPlace {
+    Store,
+    Kms,
 }
 
 #[derive(Serialize)]
@@ -93,16 +150,28 @@ struct StepView {
 
 impl BootstrapArgs {
     pub(crate) fn run(&self, context: &Context) -> Result<Report> {
-        if self.environment == Environment::Prod {
-            return Err(Failure::Usage(
-                "--environment=prod keeps its keys and tables in AWS, which this build can't: use local or dev"
-                    .to_owned(),
-            ));
+        let asks_for_aws = self.signer.is_some()
+            || self.issuer.is_some()
+            || self.root_online
+            || self.create
+            || self.create_key
+            || self.aws.is_given();
+        if self.environment == Environment::Local && asks_for_aws {
+            let message =
+                "--environment=local is all in files: leave out what is about AWS, or bootstrap dev or prod";
+            return Err(Failure::Usage(message.to_owned()));
         }
         let home = self.home()?;
         let plan = self.plan()?;
+        let progress = progress::spinner(context.output, "looking at the environment");
+        let watch = |step: &StepReport| {
+            progress.say(format!("{}: {}", step.what, step.outcome));
+            Ok(())
+        };
         let means = Means {
             variable: &environment_variable,
+            flags: self.aws.settings(),
+            watch: &watch,
             clock: Arc::clone(&context.clock),
             random: Arc::clone(&context.random),
         };
@@ -136,11 +205,25 @@ impl BootstrapArgs {
             metrics_addr: self.metrics_addr,
             key_passphrase_file: self.key_passphrase_file.as_ref().map(absolute).transpose()?,
             same_user: !rustix::process::geteuid().is_root(),
+            cloud: CloudPlan {
+                signer: match self.signer {
+                    Some(SignerPlace::File) => RootSigner::File,
+                    Some(SignerPlace::Kms) | None => RootSigner::Kms,
+                },
+                issuer: match self.issuer {
+                    Some(IssuerKeyPlace::Kms) => IssuerPlace::Kms,
+                    Some(IssuerKeyPlace::Store) | None => IssuerPlace::Store,
+                },
+                online: self.root_online,
+                create: self.create,
+                create_key: self.create_key,
+            },
             steps: Plan {
                 admin: self.admin.clone(),
                 single_ca: self.single_ca,
                 force: self.force,
                 force_new_ca: self.force_new_ca,
+                create: self.create,
                 key_passphrase: None,
             },
         })

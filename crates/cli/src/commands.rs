@@ -192,7 +192,7 @@ impl Paging {
         output: Output,
         mut fetch: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String)>,
     ) -> Result<Listed<T>> {
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let limit = if self.limit == u32::MAX { usize::MAX } else { self.limit as usize };
         let mut listed = Listed { items: Vec::new(), next: self.page_token.clone() };
         let mut progress = None;
         loop {
@@ -204,9 +204,14 @@ impl Paging {
             if listed.next.is_none() || listed.items.len() >= limit {
                 return Ok(listed);
             }
-            progress
-                .get_or_insert_with(|| progress::spinner(output, "listing"))
-                .say(format!("listing, {} so far", listed.items.len()));
+            let so_far = listed.items.len();
+            let shown = progress.get_or_insert_with(|| match limit {
+                // How many there are is not known, but how many are wanted at most.
+                usize::MAX => progress::spinner(output, "listing"),
+                limit => progress::bar(output, limit as u64, "listing"),
+            });
+            shown.set(so_far as u64);
+            shown.say(format!("listing, {so_far} so far"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What `doctor` finds: each check with its state, what was seen, and what to do. How it is printed is not known here.
 
+pub(crate) mod cloud;
 pub(crate) mod environment;
 pub(crate) mod identity;
 pub(crate) mod listener;

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::Output;
 
@@ -24,6 +24,11 @@ impl Progress {
         self.0.set_position(position);
     }
 
+    /// Does what writes to the terminal itself, while nothing of this is there.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.suspend(work)
+    }
+
     /// Says what is done now.
     pub(crate) fn say(&self, what: impl Into<Cow<'static, str>>) {
         self.0.set_message(what);
@@ -40,6 +45,11 @@ pub(crate) fn spinner(output: Output, what: impl Into<Cow<'static, str>>) -> Pro
 pub(crate) fn bar(output: Output, steps: u64, what: impl Into<Cow<'static, str>>) -> Progress {
     let bar = ProgressBar::with_draw_target(Some(steps), target(output));
     show(bar, output, "{msg} {wide_bar:.cyan} {percent:>3}%", "{msg} {wide_bar} {percent:>3}%", what)
+}
+
+/// Bytes for people.
+pub(crate) fn bytes(count: u64) -> impl std::fmt::Display {
+    BinaryBytes(count)
 }
 
 fn show(

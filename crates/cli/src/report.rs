@@ -206,6 +206,11 @@ impl Output {
         self.stderr.is_terminal
     }
 
+    /// Whether a person reads stderr, and stdout goes elsewhere.
+    pub(crate) const fn is_watched_alone(self) -> bool {
+        self.stderr.is_terminal && !self.is_terminal
+    }
+
     /// Whether stderr may be coloured.
     pub(crate) const fn has_colour_on_stderr(self) -> bool {
         self.stderr.has_colour

@@ -49,9 +49,18 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("airunner-client/", 
 #[derive(Clone)]
 pub struct Channel(Arc<Shared>);
 
+/// How long a channel waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For the answer of a call that has no time of its own.
+    pub(crate) timeout: Duration,
+    /// For any sign of life of the server.
+    pub(crate) silence: Duration,
+}
+
 struct Shared {
     endpoint: Endpoint,
-    timeout: Duration,
+    patience: Patience,
     clock: Arc<dyn Clock>,
     tls: ArcSwap<Tls>,
     generation: watch::Sender<u64>,
@@ -84,12 +93,12 @@ impl Channel {
         endpoint: Endpoint,
         config: Arc<ClientConfig>,
         connections: usize,
-        timeout: Duration,
+        patience: Patience,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self(Arc::new(Shared {
             endpoint,
-            timeout,
+            patience,
             clock,
             tls: ArcSwap::from_pointee(Tls { config, generation: 0 }),
             generation: watch::Sender::new(0),
@@ -148,7 +157,7 @@ impl fmt::Debug for Channel {
 
 impl Shared {
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
-        let deadline = deadline::of(request.uri().path(), request.headers(), self.timeout);
+        let deadline = deadline::of(request.uri().path(), request.headers(), self.patience.timeout);
         self.address(&mut request)?;
         let (Deadline::Head(limit) | Deadline::Whole(limit)) = deadline else {
             return Ok(self.exchange(request).await?.map(Body::new));
@@ -201,7 +210,7 @@ impl Shared {
                 return Err(error);
             }
             let tls = self.tls.load_full();
-            match Connection::open(&self.endpoint, &tls).await {
+            match Connection::open(&self.endpoint, &tls, self.patience.silence).await {
                 Ok(connection) => {
                     *failures = Failures::default();
                     // If the identity was exchanged in the meantime, this one is of the past already.

@@ -12,7 +12,7 @@ use airunner_proto::{
     audit::v1::audit_service_client::AuditServiceClient,
     ca::v1::{
         certificate_service_client::CertificateServiceClient,
-        enrollment_service_client::EnrollmentServiceClient,
+        enrollment_service_client::EnrollmentServiceClient, issuer_service_client::IssuerServiceClient,
     },
     job::v1::{job_events_service_client::JobEventsServiceClient, job_service_client::JobServiceClient},
     principal::v1::principal_service_client::PrincipalServiceClient,
@@ -22,10 +22,12 @@ use rustls::ClientConfig;
 use tokio::{sync::watch, task::spawn_blocking};
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::{Channel, Endpoint, IdentitySource, LoadedIdentity, Result};
+use crate::{Channel, Endpoint, IdentitySource, LoadedIdentity, Result, channel::Patience};
 
 /// How long a call may take where nothing else is said.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may be silent where nothing else is said.
+pub(crate) const DEFAULT_SILENCE: Duration = Duration::from_secs(25);
 
 /// What a client is made of. [`ClientOptions::new`] fills in what is usual.
 #[derive(Clone)]
@@ -42,6 +44,9 @@ pub struct ClientOptions {
     /// How long a call may take that answers at once, and how long a stream may take to begin. `Request::set_timeout`
     /// says otherwise for one call; for `StartJob`, which waits for a worker, only that does.
     pub timeout: Duration,
+    /// How long a server may leave pings unanswered before its connection counts as lost, with every call on it: those
+    /// that have no time of their own end so. Half of it is the time between pings.
+    pub silence: Duration,
     /// Connections that requests are spread over: 1 is right for all but load tests.
     pub connections: usize,
     /// Where time comes from.
@@ -59,6 +64,7 @@ impl ClientOptions {
             identity,
             profile: TlsProfile::Default,
             timeout: DEFAULT_TIMEOUT,
+            silence: DEFAULT_SILENCE,
             connections: 1,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
@@ -94,9 +100,11 @@ impl Client {
             pem => roots_of(pem)?,
         };
         let config = config(options.profile, &roots, identity.as_ref(), &options.clock)?;
-        let (server, timeout, clock) = (options.server, options.timeout, options.clock);
+        let (timeout, silence, connections) = (options.timeout, options.silence, options.connections);
+        let patience = Patience { timeout, silence };
+        let clock = options.clock;
         Ok(Self {
-            channel: Channel::new(server, config, options.connections, timeout, Arc::clone(&clock)),
+            channel: Channel::new(options.server, config, connections, patience, Arc::clone(&clock)),
             inner: Arc::new(Inner {
                 profile: options.profile,
                 roots,
@@ -132,6 +140,11 @@ impl Client {
     /// Enrolment tokens. To redeem one, see [`crate::enroll()`].
     pub fn enrollments(&self) -> EnrollmentServiceClient<Channel> {
         EnrollmentServiceClient::new(self.channel.clone())
+    }
+
+    /// The CAs themselves.
+    pub fn issuers(&self) -> IssuerServiceClient<Channel> {
+        IssuerServiceClient::new(self.channel.clone())
     }
 
     /// Jobs.

@@ -17,7 +17,8 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     Channel, Endpoint, Error, IdentityFiles, LoadedIdentity, Result,
-    client::roots_of,
+    channel::Patience,
+    client::{DEFAULT_SILENCE, roots_of},
     identity::{FolderLock, Issued, PendingKey},
 };
 
@@ -52,6 +53,12 @@ impl EnrollOptions {
             timeout: Duration::from_secs(30),
             clock: Arc::new(SystemClock),
         }
+    }
+}
+
+impl EnrollOptions {
+    const fn patience(&self) -> Patience {
+        Patience { timeout: self.timeout, silence: DEFAULT_SILENCE }
     }
 }
 
@@ -91,7 +98,7 @@ pub async fn enroll(options: EnrollOptions) -> Result<Enrolled> {
     };
     let tls = ClientTls { profile: options.profile, roots: vec![root], identity: None };
     let config = client_config(tls, Arc::clone(&options.clock))?;
-    let channel = Channel::new(endpoint.clone(), config, 1, options.timeout, Arc::clone(&options.clock));
+    let channel = Channel::new(endpoint.clone(), config, 1, options.patience(), Arc::clone(&options.clock));
     let request = EnrollRequest { token: token.expose(), csr: create_csr(&key)? };
     let answer = EnrollmentServiceClient::new(channel).enroll(request).await;
     let answer = answer.map_err(|status| told_apart(status.into(), &endpoint))?.into_inner();
@@ -113,7 +120,7 @@ pub async fn enroll(options: EnrollOptions) -> Result<Enrolled> {
 /// Asks the server for its roots over a connection that proves nothing, and returns the one that the token names.
 async fn prove_root(options: &EnrollOptions, endpoint: &Endpoint, wanted: Fingerprint) -> Result<Vec<u8>> {
     let config = bundle_probe_config(options.profile)?.unverified_config();
-    let channel = Channel::new(endpoint.clone(), config, 1, options.timeout, Arc::clone(&options.clock));
+    let channel = Channel::new(endpoint.clone(), config, 1, options.patience(), Arc::clone(&options.clock));
     let bundle = CertificateServiceClient::new(channel).get_trust_bundle(GetTrustBundleRequest {}).await?;
     let roots = roots_of(bundle.into_inner().roots_pem.as_bytes())?;
     let shown: Vec<String> =

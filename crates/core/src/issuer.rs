@@ -56,7 +56,8 @@ pub struct Issuer {
     pub algorithm: KeyAlgorithm,
     /// The certificate.
     pub der: Vec<u8>,
-    /// The sealed private key (PKCS#8); none for a root, whose key is elsewhere.
+    /// The sealed private key (PKCS#8), or the sealed name of a key that a KMS holds; none for a root, whose key is
+    /// elsewhere.
     pub sealed_key: Option<Sealed>,
     /// Who signed it; none for a root.
     pub parent: Option<IssuerId>,

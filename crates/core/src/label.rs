@@ -180,6 +180,9 @@ labels! {
     /// No certificate authority has been made in this store.
     NoIssuer = "no-issuer": FailedPrecondition
         => "Run `airunner-cli bootstrap`.",
+    /// The server can't use the root's key.
+    RootOffline = "root-offline": FailedPrecondition
+        => "Run `airunner-cli ca renew-issuer` on the machine that has the root key; where it is in KMS, `[root] online = true` lets servers use it.",
     /// The store or a file was made by another environment or another master key.
     WrongMasterKey = "wrong-master-key": FailedPrecondition
         => "Start with the master key and the store that belong together.",
@@ -192,6 +195,27 @@ labels! {
     /// A file is missing, unreadable, malformed, or open to others.
     File = "file": FailedPrecondition
         => "Do what the error says of the file: its place, its owner, its mode.",
+    /// There are no AWS credentials, or AWS does not accept them.
+    AwsCredentials = "aws-credentials": FailedPrecondition
+        => "Give the process credentials: a role, a profile, or the variables that the error names.",
+    /// AWS denies the process an act.
+    AwsDenied = "aws-denied": FailedPrecondition
+        => "Allow the permission that the error names, in IAM and in the resource's own policy.",
+    /// A key, parameter, secret, table or bucket is not in the account and region.
+    AwsMissing = "aws-missing": FailedPrecondition
+        => "Make it with Terraform, or with `airunner-cli bootstrap --create`; check the region.",
+    /// A KMS key is disabled, to be deleted, or of another kind than is needed.
+    AwsKey = "aws-key": FailedPrecondition
+        => "Enable the key, or put the alias on one of the kind that the error names.",
+    /// AWS refuses a request for a reason of its own.
+    AwsRefused = "aws-refused": FailedPrecondition
+        => "See the reason in the log.",
+    /// A parameter or a secret still holds what Terraform made it with.
+    Placeholder = "placeholder": FailedPrecondition
+        => "Run `airunner-cli bootstrap --environment=ENVIRONMENT`, which replaces it.",
+    /// AWS throttles the process.
+    AwsThrottled = "aws-throttled": Unavailable
+        => "Try again in a moment; have the quota raised where it goes on.",
     /// Too many requests in too short a time.
     RateLimited = "rate-limited": Limit
         => "Wait as long as Retry-After says.",

@@ -60,5 +60,5 @@ pub use random::SecureRandom;
 pub use request::RequestKey;
 pub use secret::Secret;
 pub use server::{Fencing, HeartbeatReply, ServerRow, ServerStore};
-pub use signer::{KeyAlgorithm, Signer};
+pub use signer::{KeyAlgorithm, KeyHolder, Signer};
 pub use stores::Stores;

@@ -1,5 +1,7 @@
 //! The port behind which a private key stands: a file's key now, a KMS or a PKCS#11 token by the same trait.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -43,4 +45,11 @@ pub trait Signer: Send + Sync + 'static {
     /// Signs `message` with the digest that `algorithm` fixes. The signature is as X.509 wants it: a DER
     /// ECDSA-Sig-Value (RFC 3279 section 2.2.3), or 64 bytes for Ed25519.
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>>;
+}
+
+/// Holds private keys that never leave it, as a KMS does, and lends signers over them.
+#[async_trait]
+pub trait KeyHolder: Send + Sync + 'static {
+    /// The signer over the key of this name, which is the holder's own and lasting (in KMS an ARN).
+    async fn signer(&self, name: &str) -> Result<Arc<dyn Signer>>;
 }

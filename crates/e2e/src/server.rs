@@ -9,7 +9,7 @@ use std::{
 
 use airunner_app::{
     App, OnFork, Settings,
-    bootstrap::{CaPlan, Site, ensure_ca, ensure_keyring},
+    bootstrap::{CaPlan, IssuingKey, Site, ensure_ca, ensure_keyring},
     principal::new_principal,
     status::Freshness,
 };
@@ -17,7 +17,9 @@ use airunner_core::{
     Actor, AuditEntry, AuditOutcome, Clock, KeyAlgorithm, Principal, PrincipalId, PrincipalType, Role,
     SecureRandom, Stores,
 };
-use airunner_net::{ClientTls, Limits, TlsIdentity, TlsProfile, client_config, system::SystemRandom};
+use airunner_net::{
+    ClientTls, Limits, Network, TlsIdentity, TlsProfile, client_config, system::SystemRandom,
+};
 use airunner_pki::{AcceptedKeys, OidArc, PrivateKey, certificates_from_pem};
 use airunner_server::{
     router::RateLimits,
@@ -46,6 +48,8 @@ pub struct TestServerOptions {
     pub body_timeout: Duration,
     /// Streams that one principal may have open.
     pub streams_per_principal: usize,
+    /// Networks of balancers that speak the PROXY protocol.
+    pub proxies: Vec<Network>,
     /// Whether there is a further API listener.
     pub has_grpc_listener: bool,
     /// Rate limits.
@@ -73,6 +77,7 @@ impl Default for TestServerOptions {
             stranger_limits: Limits { drain_timeout: Duration::from_secs(2), ..Limits::for_strangers() },
             body_timeout: BODY_TIMEOUT,
             streams_per_principal: 16_384,
+            proxies: Vec::new(),
             has_grpc_listener: false,
             rates: RateLimits::default(),
             on_fork: OnFork::Refuse,
@@ -330,10 +335,11 @@ async fn found(
         return None;
     }
     let algorithm = algorithm(options.profile);
+    let issuing = IssuingKey::Sealed(algorithm);
     let root = PrivateKey::generate(algorithm).expect("a key");
     let secret = options.single_ca.then(|| root.to_pkcs8());
     let single = secret.as_ref();
-    let plan = CaPlan { environment: "test", root: &root, single, algorithm, replace: false };
+    let plan = CaPlan { environment: "test", root: &root, single, issuing, replace: false };
     ensure_ca(site, &sealer, &plan).await.expect("a CA");
     Some(Arc::new(root))
 }
@@ -360,6 +366,7 @@ fn serve_options(options: &TestServerOptions) -> ServeOptions {
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let unless_open = (!options.no_auth).then_some(free);
     ServeOptions {
+        proxies: options.proxies.clone(),
         api_addr: free,
         grpc_addr: options.has_grpc_listener.then_some(free),
         public_addr: unless_open,

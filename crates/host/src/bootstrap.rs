@@ -7,6 +7,7 @@ mod authority;
 mod foresee;
 mod pair;
 mod server;
+mod upload;
 mod verify;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -22,13 +23,14 @@ use airunner_net::TlsProfile;
 use airunner_pki::PrivateKey;
 
 use crate::{
-    Config, Home, MasterKey,
+    Cloud, Config, Home, MasterKey,
+    config::Backend,
     files::{self, Access},
-    open::settings,
+    open::{outside_keys, settings},
 };
 
+pub(crate) use authority::Root;
 pub(crate) use foresee::foresee;
-pub(crate) use verify::verify;
 
 /// The names of the steps.
 pub(crate) const AUTHORITY: &str = "certificate authority";
@@ -50,6 +52,8 @@ pub struct Plan {
     pub force: bool,
     /// Make a new CA in place of the one that is there: every certificate stops counting.
     pub force_new_ca: bool,
+    /// Make what is missing in AWS.
+    pub create: bool,
     /// Encrypts the private keys, and opens them.
     pub key_passphrase: Option<Secret>,
 }
@@ -65,6 +69,7 @@ impl Plan {
             single_ca: false,
             force: false,
             force_new_ca: false,
+            create: false,
             key_passphrase: None,
         })
     }
@@ -81,6 +86,10 @@ pub struct Ground<'a> {
     pub master_key: &'a MasterKey,
     /// Where its files are; none keeps everything in memory.
     pub home: Option<&'a Home>,
+    /// AWS, where some part of it is there.
+    pub cloud: Option<&'a Cloud>,
+    /// Hears of each step once it is done, and may stop there; the next run goes on.
+    pub watch: &'a (dyn Fn(&StepReport) -> Result<()> + Sync),
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -96,6 +105,8 @@ pub enum Outcome {
     Made,
     /// Another was there and gave way.
     Replaced,
+    /// It was put where servers look for it.
+    Uploaded,
     /// There is nothing to do in this environment.
     NotNeeded,
     /// It was looked at, and is as it must be.
@@ -109,6 +120,7 @@ impl Outcome {
             Self::Found => "found",
             Self::Made => "made",
             Self::Replaced => "replaced",
+            Self::Uploaded => "uploaded",
             Self::NotNeeded => "not needed",
             Self::Verified => "verified",
         }
@@ -185,6 +197,10 @@ pub async fn run(ground: Ground<'_>, plan: &Plan) -> Result<Bootstrapped> {
     let server = work.server(&app).await?;
     work.admin_principal(&app).await?;
     let admin = work.admin_certificate(&app).await?;
+    if ground_is_lasting(&work.ground) {
+        work.upload(&app, &server).await?;
+        work.verification(&app).await?;
+    }
     let Work { steps, warnings, .. } = work;
     Ok(Bootstrapped { app, server, admin, steps, warnings })
 }
@@ -214,8 +230,12 @@ pub(crate) async fn rotate_server(ground: Ground<'_>, key_passphrase: Option<Sec
     let plan = Plan { force: true, key_passphrase, ..Plan::first_admin()? };
     let mut work = Work { ground, plan: &plan, steps: Vec::new(), warnings: Vec::new() };
     let app = work.open_app().await?;
-    work.server(&app).await?;
-    work.steps.pop().ok_or_else(|| Error::internal("a step reports what it did"))
+    let server = work.server(&app).await?;
+    let step = work.steps.pop();
+    if work.parameters().is_some() {
+        work.upload(&app, &server).await?;
+    }
+    step.ok_or_else(|| Error::internal("a step reports what it did"))
 }
 
 /// Writes the roots and the issuing CAs as the store has them now.
@@ -234,8 +254,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn report(&mut self, what: &'static str, outcome: impl Into<Outcome>, detail: impl Into<String>) {
-        self.steps.push(StepReport { what, outcome: outcome.into(), detail: detail.into() });
+    fn report(
+        &mut self,
+        what: &'static str,
+        outcome: impl Into<Outcome>,
+        detail: impl Into<String>,
+    ) -> Result<()> {
+        let report = StepReport { what, outcome: outcome.into(), detail: detail.into() };
+        let heard = (self.ground.watch)(&report);
+        self.steps.push(report);
+        heard
     }
 
     fn site(&self) -> Site<'_> {
@@ -254,10 +282,17 @@ impl Work<'_> {
     }
 
     async fn open_app(&self) -> Result<Arc<App>> {
-        let Ground { config, stores, master_key, clock, random, .. } = &self.ground;
-        let app = App::open((*stores).clone(), clock.clone(), random.clone(), *master_key, settings(config));
+        let Ground { config, stores, master_key, cloud, clock, random, .. } = &self.ground;
+        let outside = outside_keys(config, *cloud).await?;
+        let (clock, random) = (clock.clone(), random.clone());
+        let app = App::open_with((*stores).clone(), clock, random, *master_key, settings(config), outside);
         app.await.map(Arc::new)
     }
+}
+
+/// Whether what is made outlives the process, so that there is something to look back at.
+fn ground_is_lasting(ground: &Ground<'_>) -> bool {
+    ground.home.is_some() && ground.config.store().backend() != Backend::Memory
 }
 
 /// Before its end, a certificate is replaced this early: 7 days, or a quarter of a life that is shorter than 28.

@@ -1,11 +1,13 @@
 //! The configuration of a server: settings as written (`source`) become a [`Config`] that holds only what makes sense.
 //! Nothing is opened here; a file that a setting names need not exist yet.
 
+mod aws;
 mod ca;
 mod environment;
 mod jobs;
 mod limits;
 mod master_key;
+mod root;
 mod server;
 mod source;
 mod store;
@@ -16,11 +18,13 @@ use std::path::{Path, PathBuf};
 
 use airunner_core::{Result, TrustDomain};
 
-pub use ca::CaConfig;
+pub use aws::AwsConfig;
+pub use ca::{CaConfig, IssuerPlace};
 pub use environment::Environment;
 pub use jobs::JobsConfig;
 pub use limits::{LimitsConfig, Rate};
 pub use master_key::MasterKeyConfig;
+pub use root::{RootConfig, RootPlace};
 pub use server::ServerConfig;
 pub use source::FlagSetting;
 pub use store::{Backend, StoreConfig};
@@ -40,6 +44,8 @@ pub struct Config {
     store: StoreConfig,
     master_key: Option<MasterKeyConfig>,
     ca: CaConfig,
+    root: RootConfig,
+    aws: AwsConfig,
     limits: LimitsConfig,
     jobs: JobsConfig,
     worker: WorkerConfig,
@@ -86,6 +92,8 @@ impl Config {
             server: ServerConfig::validate(source)?,
             master_key: MasterKeyConfig::validate(source, store.backend())?,
             ca: CaConfig::validate(source, tls.profile())?,
+            root: RootConfig::validate(source)?,
+            aws: AwsConfig::validate(source)?,
             tls,
             store,
             limits: LimitsConfig::validate(source, environment)?,
@@ -132,6 +140,26 @@ impl Config {
     /// `[ca]`.
     pub fn ca(&self) -> &CaConfig {
         &self.ca
+    }
+
+    /// `[root]`.
+    pub fn root(&self) -> &RootConfig {
+        &self.root
+    }
+
+    /// `[aws]`.
+    pub fn aws(&self) -> &AwsConfig {
+        &self.aws
+    }
+
+    /// Whether some part of the environment is in AWS.
+    pub fn uses_aws(&self) -> bool {
+        self.store.backend() == Backend::DynamoDb
+            || self.store.bucket().is_some()
+            || self.tls.reads_parameters()
+            || matches!(self.master_key, Some(MasterKeyConfig::KmsKey(_)))
+            || self.ca.issuer() == IssuerPlace::Kms
+            || *self.root.place() != RootPlace::File
     }
 
     /// `[limits]`.

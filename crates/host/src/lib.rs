@@ -2,6 +2,10 @@
 //! that knows which backend is which. It listens nowhere and prints nothing.
 
 pub mod bootstrap;
+#[cfg_attr(not(feature = "aws"), path = "no_cloud.rs")]
+mod cloud;
+#[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "only AWS makes some of them"))]
+mod cloud_parts;
 pub mod config;
 pub mod duration;
 pub mod files;
@@ -12,6 +16,7 @@ mod master_key;
 mod open;
 mod suggest;
 
+pub use cloud::Cloud;
 pub use config::Config;
 pub use home::{Home, HomeLock, PairFiles};
 pub use master_key::MasterKey;

@@ -1,4 +1,4 @@
-//! The master key, from a key file or from a passphrase. It wraps data keys and nothing else; what they seal is
+//! The master key, from a key file, from a passphrase, or in KMS. It wraps data keys and nothing else; what they seal is
 //! `airunner-app`'s business.
 
 use std::{fmt, path::Path, sync::Arc};
@@ -11,6 +11,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use crate::{
+    Cloud,
     config::MasterKeyConfig,
     files::{self, Access},
 };
@@ -24,12 +25,19 @@ const MIN_PASSPHRASE: usize = 8;
 /// Argon2id (RFC 9106): 64 MiB, three passes, one lane: its second recommended option, with one lane.
 const ARGON2: (u32, u32, u32) = (64 * 1024, 3, 1);
 
-/// A master key, ready to wrap data keys (AES-256-GCM, a random nonce before each). `Debug` prints its kind only.
+/// A master key, ready to wrap data keys. `Debug` prints its kind only.
 pub struct MasterKey {
-    key: LessSafeKey,
+    wrap: Wrap,
     kind: &'static str,
     salt: Vec<u8>,
-    random: Arc<dyn SecureRandom>,
+}
+
+/// Who has the key.
+enum Wrap {
+    /// This process: AES-256-GCM, a random nonce before each.
+    Here { key: LessSafeKey, random: Arc<dyn SecureRandom> },
+    /// KMS.
+    Held(Arc<dyn KeyWrap>),
 }
 
 impl MasterKey {
@@ -38,12 +46,13 @@ impl MasterKey {
     ///
     /// # Errors
     /// `file` for a key file that is missing, damaged or open to others; `config` for a passphrase that is not set or
-    /// too short; `wrong-master-key` where the store was made with the other kind.
-    pub fn open(
+    /// too short; `wrong-master-key` where the store was made with another kind; what KMS says.
+    pub async fn open(
         config: &MasterKeyConfig,
         keyring: Option<&Keyring>,
         variable: &dyn Fn(&str) -> Option<String>,
         random: Arc<dyn SecureRandom>,
+        cloud: Option<&Cloud>,
     ) -> Result<Self> {
         let record = keyring.map(|keyring| &keyring.master);
         match config {
@@ -63,6 +72,11 @@ impl MasterKey {
                 let salt =
                     record.map_or_else(|| random.array::<SALT_LEN>().to_vec(), |record| record.salt.clone());
                 Self::from_passphrase(&passphrase, salt, random)
+            }
+            MasterKeyConfig::KmsKey(name) => {
+                check_kind(record, KMS)?;
+                let cloud = cloud.ok_or_else(|| Error::internal("a key in KMS needs AWS"))?;
+                Ok(Self { wrap: Wrap::Held(cloud.key_wrap(name).await?), kind: KMS, salt: Vec::new() })
             }
         }
     }
@@ -141,7 +155,7 @@ impl MasterKey {
         Self::new(&key, "ephemeral", Vec::new(), random)
     }
 
-    /// What the keyring is to say of it: `keyfile`, `passphrase` or `ephemeral`.
+    /// What the keyring is to say of it: `keyfile`, `passphrase`, `kms` or `ephemeral`.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
@@ -159,7 +173,7 @@ impl MasterKey {
     ) -> Result<Self> {
         let key =
             UnboundKey::new(&AES_256_GCM, key).map_err(|_| Error::internal("AES-256 takes 32 bytes"))?;
-        Ok(Self { key: LessSafeKey::new(key), kind, salt, random })
+        Ok(Self { wrap: Wrap::Here { key: LessSafeKey::new(key), random }, kind, salt })
     }
 }
 
@@ -172,20 +186,26 @@ impl fmt::Debug for MasterKey {
 #[async_trait]
 impl KeyWrap for MasterKey {
     async fn wrap(&self, key: &Secret, context: &[u8]) -> Result<Vec<u8>> {
-        let nonce: [u8; NONCE_LEN] = self.random.array();
+        let (own, random) = match &self.wrap {
+            Wrap::Held(holder) => return holder.wrap(key, context).await,
+            Wrap::Here { key, random } => (key, random),
+        };
+        let nonce: [u8; NONCE_LEN] = random.array();
         let mut sealed = key.expose().to_vec();
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
+        own.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
             .map_err(|_| Error::internal("wrapping failed"))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &[u8]) -> Result<Secret> {
+        let own = match &self.wrap {
+            Wrap::Held(holder) => return holder.unwrap(wrapped, context).await,
+            Wrap::Here { key, .. } => key,
+        };
         let wrong = || Error::new(Label::WrongMasterKey, wrong_key(self.kind));
         let (nonce, sealed) = wrapped.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
         let mut opened = sealed.to_vec();
-        let length = self
-            .key
+        let length = own
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(context), &mut opened)
             .map_err(|_| wrong())?
             .len();
@@ -196,6 +216,7 @@ impl KeyWrap for MasterKey {
 
 const KEYFILE: &str = "keyfile";
 const PASSPHRASE: &str = "passphrase";
+const KMS: &str = "kms";
 
 fn wrong_key(kind: &str) -> String {
     let what = if kind == PASSPHRASE { "passphrase" } else { "master key" };

@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use airunner_app::{App, Settings};
+use airunner_app::{App, Settings, issuer::OutsideKeys};
 use airunner_core::{Clock, DnsName, Error, Keyring, Label, Result, SecureRandom, Stores};
-use airunner_store::{MemoryStore, SqliteOptions, SqliteStore};
+use airunner_store::{MemoryStore, SqliteOptions, SqliteStore, output::Measured};
 
 use crate::{
-    Config, Home, MasterKey,
+    Cloud, Config, Home, MasterKey,
     bootstrap::{self, Bootstrapped, Ground, Plan},
     config::{Backend, MasterKeyConfig},
 };
@@ -56,12 +56,36 @@ impl OpenStores {
 }
 
 /// Opens the store that `config` names; a SQLite file is made where there is none. Blocks for some milliseconds.
+/// `cloud` is needed where the store or its output is in AWS: see [`Cloud::of`].
 ///
 /// # Errors
-/// `file`, `store-unavailable`.
-pub fn open_stores(config: &Config) -> Result<OpenStores> {
+/// `file`, `store-unavailable`; what AWS says.
+pub async fn open_stores(
+    config: &Config,
+    cloud: Option<&Cloud>,
+    random: Arc<dyn SecureRandom>,
+) -> Result<OpenStores> {
+    let mut open = open_backend(config, cloud, random).await?;
+    if let (Backend::Sqlite, Some(_), Some(cloud)) =
+        (config.store().backend(), config.store().bucket(), cloud)
+    {
+        let output = Measured::new(cloud.output(config).await?, open.stores.measures.clone());
+        open.stores.output = Arc::new(output);
+    }
+    Ok(open)
+}
+
+async fn open_backend(
+    config: &Config,
+    cloud: Option<&Cloud>,
+    random: Arc<dyn SecureRandom>,
+) -> Result<OpenStores> {
     let limit = config.jobs().output_limit();
     match config.store().backend() {
+        Backend::DynamoDb => {
+            let cloud = cloud.ok_or_else(|| Error::internal("tables in DynamoDB need AWS"))?;
+            Ok(OpenStores { stores: cloud.stores(config, random).await?, sqlite: None })
+        }
         Backend::Memory => Ok(OpenStores { stores: MemoryStore::new(limit).stores(), sqlite: None }),
         Backend::Sqlite => {
             let mut options = SqliteOptions::new(config.store().path(), config.store().output_dir());
@@ -115,6 +139,8 @@ pub struct OpenHost {
     pub stores: OpenStores,
     /// What was made at this start: with the memory backend, everything.
     pub made: Option<Bootstrapped>,
+    /// AWS, where some part of the environment is there.
+    pub cloud: Option<Cloud>,
 }
 
 /// Opens the environment that `config` names. With the memory backend it is made first, and its credentials are in the
@@ -130,40 +156,69 @@ pub async fn open_app(
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom>,
 ) -> Result<OpenHost> {
-    let stores = open_stores(config)?;
+    let cloud = Cloud::of(config).await?;
+    let stores = open_stores(config, cloud.as_ref(), random.clone()).await?;
     if config.store().backend() == Backend::Memory {
         let master_key = MasterKey::ephemeral(random.clone())?;
-        let ground = Ground { config, stores: stores.stores(), master_key: &master_key, home, clock, random };
+
+        let ground = Ground {
+            config,
+            stores: stores.stores(),
+            master_key: &master_key,
+            home,
+            cloud: cloud.as_ref(),
+            watch: &|_| Ok(()),
+            clock,
+            random,
+        };
         let made = bootstrap::in_memory(ground, &Plan::first_admin()?).await?;
-        return Ok(OpenHost { app: made.app.clone(), stores, made: Some(made) });
+        return Ok(OpenHost { app: made.app.clone(), stores, made: Some(made), cloud });
     }
     let keyring = stores.stores().keyring.get_keyring().await?;
     let keyring = keyring.ok_or_else(|| not_bootstrapped(config))?;
-    let master_key = open_master_key(config, Some(&keyring), variable, random.clone())?;
-    let app = App::open(stores.stores().clone(), clock, random, &master_key, settings(config)).await?;
-    Ok(OpenHost { app: Arc::new(app), stores, made: None })
+    let master_key =
+        open_master_key(config, Some(&keyring), variable, random.clone(), cloud.as_ref()).await?;
+    let outside = outside_keys(config, cloud.as_ref()).await?;
+    if let Some(cloud) = &cloud {
+        cloud.check_clock()?;
+    }
+    let stores_of_app = stores.stores().clone();
+    let app = App::open_with(stores_of_app, clock, random, &master_key, settings(config), outside).await?;
+    Ok(OpenHost { app: Arc::new(app), stores, made: None, cloud })
 }
 
 /// Opens the master key that `config` names, see [`MasterKey::open`].
-pub(crate) fn open_master_key(
+pub(crate) async fn open_master_key(
     config: &Config,
     keyring: Option<&Keyring>,
     variable: &dyn Fn(&str) -> Option<String>,
     random: Arc<dyn SecureRandom>,
+    cloud: Option<&Cloud>,
 ) -> Result<MasterKey> {
     let source: &MasterKeyConfig = config.master_key().ok_or_else(|| {
         Error::new(Label::Config, "master_key is not set: name a keyfile or a passphrase_env")
     })?;
-    MasterKey::open(source, keyring, variable, random)
+    MasterKey::open(source, keyring, variable, random, cloud).await
+}
+
+/// The issuers' keys that are not in the store.
+pub(crate) async fn outside_keys(config: &Config, cloud: Option<&Cloud>) -> Result<OutsideKeys> {
+    match cloud {
+        Some(cloud) => cloud.outside_keys(config).await,
+        None => Ok(OutsideKeys::default()),
+    }
 }
 
 fn not_bootstrapped(config: &Config) -> Error {
+    let store = match config.store().backend() {
+        Backend::DynamoDb => format!("in DynamoDB ({} {})", config.store().prefix(), config.environment()),
+        Backend::Memory | Backend::Sqlite => config.store().path().display().to_string(),
+    };
+    let environment = config.environment();
     Error::new(
         Label::NoIssuer,
         format!(
-            "the store {} holds no environment yet: run `airunner-cli bootstrap --environment={}`",
-            config.store().path().display(),
-            config.environment()
+            "the store {store} holds no environment yet: run `airunner-cli bootstrap --environment={environment}`"
         ),
     )
 }

@@ -15,6 +15,7 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::watch,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -40,7 +41,11 @@ pub async fn connect(config: Arc<ClientConfig>, server_name: &str, address: &str
         TlsConnector::from(config).connect(name, tcp).await
     };
     match timeout(CONNECT_TIMEOUT, attempt).await {
-        Ok(Ok(tls)) => Ok(ClientStream { tls: Box::new(tls), failure: FailureSlot::default() }),
+        Ok(Ok(tls)) => Ok(ClientStream {
+            tls: Box::new(tls),
+            failure: FailureSlot::default(),
+            open: watch::Sender::new(()),
+        }),
         Ok(Err(error)) => Err(failed(address, error)),
         Err(_) => Err(unreachable(address, "it does not answer")),
     }
@@ -66,12 +71,30 @@ fn unreachable(address: &str, why: &str) -> Error {
 pub struct ClientStream {
     tls: Box<TlsStream<TcpStream>>,
     failure: FailureSlot,
+    /// There as long as the stream.
+    open: watch::Sender<()>,
+}
+
+/// Tells when a [`ClientStream`] is gone, to those who wait for what can only come over it. Clones are of the same one.
+#[derive(Clone, Debug)]
+pub struct StreamEnd(watch::Receiver<()>);
+
+impl StreamEnd {
+    /// Returns once the stream was dropped.
+    pub async fn reached(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 impl ClientStream {
     /// Where the failure that ends this connection will stand.
     pub fn failure(&self) -> FailureSlot {
         self.failure.clone()
+    }
+
+    /// When this stream is gone.
+    pub fn end(&self) -> StreamEnd {
+        StreamEnd(self.open.subscribe())
     }
 
     /// What was negotiated, and the chain that the server showed.

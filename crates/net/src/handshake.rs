@@ -26,6 +26,8 @@ pub enum Refusal {
     Full,
     /// The address has as many connections as one may have.
     AddressFull,
+    /// The peer is a balancer, and what it sent first is no PROXY header of version 2.
+    Proxy,
     /// The client took too long.
     TimedOut,
     /// The client hung up.
@@ -52,6 +54,7 @@ impl Refusal {
         match self {
             Self::Full => "full",
             Self::AddressFull => "address-full",
+            Self::Proxy => "proxy",
             Self::TimedOut => "timed-out",
             Self::HungUp => "hung-up",
             Self::Protocol => "protocol",

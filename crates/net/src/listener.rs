@@ -14,8 +14,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Connection, ConnectionHandle, Limits, Refusal, Stream,
+    Connection, ConnectionHandle, Limits, Network, Refusal, Stream,
     handshake::shake_hands,
+    proxy::read_header,
     seats::{Seat, Seats},
 };
 
@@ -42,6 +43,7 @@ pub trait ConnectionHandler: Send + Sync + 'static {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    proxies: Vec<Network>,
 }
 
 impl Listener {
@@ -51,7 +53,16 @@ impl Listener {
         let refused = |error: io::Error| bind_error(address, setting, error);
         let socket = TcpListener::bind(address).await.map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, proxies: Vec::new() })
+    }
+
+    /// Has connections from these networks begin with a header of the PROXY protocol, version 2, which says where the
+    /// client is: it counts from then on, in limits, logs and audit. Without one they are closed. From elsewhere such a
+    /// header is not taken for one.
+    #[must_use]
+    pub fn behind(mut self, proxies: &[Network]) -> Self {
+        self.proxies = proxies.to_vec();
+        self
     }
 
     /// The address that was bound, with the real port.
@@ -115,6 +126,7 @@ async fn serve(
         handshakes: Semaphore::new(limits.max_handshakes),
         limits,
         handler,
+        proxies: listener.proxies.clone(),
         all: ConnectionHandle::new(),
     });
     // Also when this future is dropped no connection outlives its listener.
@@ -143,6 +155,7 @@ struct Door {
     handler: Arc<dyn ConnectionHandler>,
     seats: Seats,
     handshakes: Semaphore,
+    proxies: Vec<Network>,
     all: ConnectionHandle,
 }
 
@@ -157,7 +170,12 @@ impl Door {
                     continue;
                 }
             };
-            let seat = self.seats.take(address.ip(), self.tls.is_some());
+            let is_proxy = self.proxies.iter().any(|network| network.contains(address.ip()));
+            let seat = if is_proxy {
+                self.seats.take_unnamed()
+            } else {
+                self.seats.take(address.ip(), self.tls.is_some())
+            };
             let is_full = matches!(seat, Err(Refusal::Full));
             if is_full && !was_full {
                 tracing::warn!(
@@ -167,16 +185,19 @@ impl Door {
             }
             was_full = is_full;
             match seat {
-                Ok(seat) => self.admit(tcp, address, seat),
+                Ok(seat) => self.admit(tcp, address, seat, is_proxy),
                 Err(refusal) => self.handler.refused(address, refusal),
             }
         }
     }
 
-    fn admit(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr, mut seat: Seat) {
+    fn admit(self: &Arc<Self>, mut tcp: TcpStream, peer: SocketAddr, mut seat: Seat, is_proxy: bool) {
         let (door, handle) = (Arc::clone(self), self.all.child());
         self.all.tasks().spawn(async move {
             // The seat is given back however the task ends.
+            let address =
+                if is_proxy { door.client_behind(&mut tcp, peer, &mut seat).await } else { Some(peer) };
+            let Some(address) = address else { return };
             let opened = door.open(tcp, address).await;
             seat.has_shaken();
             if let Some(stream) = opened {
@@ -191,6 +212,28 @@ impl Door {
                 }
             }
         });
+    }
+
+    /// Where the client is, by the balancer's word; the balancer itself where it speaks for itself, which no limit of
+    /// one address holds for. None if the connection was refused.
+    async fn client_behind(
+        &self,
+        tcp: &mut TcpStream,
+        peer: SocketAddr,
+        seat: &mut Seat,
+    ) -> Option<SocketAddr> {
+        let header = timeout(self.limits.handshake_timeout, read_header(tcp));
+        let header = tokio::select! {
+            header = header => header.unwrap_or(Err(Refusal::TimedOut)),
+            () = self.all.drained() => return None,
+        };
+        let named = header.and_then(|client| {
+            client.map_or(Ok(peer), |client| {
+                seat.name(client.ip(), self.tls.is_some())?;
+                Ok(client)
+            })
+        });
+        named.map_err(|refusal| self.handler.refused(peer, refusal)).ok()
     }
 
     /// The connection's stream, after the handshake where there is one; none if it was refused.

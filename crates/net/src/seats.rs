@@ -57,21 +57,19 @@ impl Seats {
 
     /// A place for a connection from `address`, which has a handshake before it where `shakes`.
     pub(crate) fn take(&self, address: IpAddr, shakes: bool) -> Result<Seat, Refusal> {
-        let address = subscriber_of(address);
+        let mut seat = self.take_unnamed()?;
+        seat.name(address, shakes)?;
+        Ok(seat)
+    }
+
+    /// A place for a connection of which it is not known yet, or will never be, whose it is.
+    pub(crate) fn take_unnamed(&self) -> Result<Seat, Refusal> {
         let mut taken = self.0.taken();
         if taken.all >= self.0.all {
             return Err(Refusal::Full);
         }
-        let count = taken.of.entry(address).or_default();
-        // There is no empty count that this could leave behind: a limit of 0 is none that a listener has.
-        if count.open >= self.0.per_address || (shakes && count.shaking >= self.0.shaking_per_address) {
-            return Err(Refusal::AddressFull);
-        }
-        count.open += 1;
-        count.shaking += usize::from(shakes);
         taken.all += 1;
-        drop(taken);
-        Ok(Seat { seats: self.clone(), address, is_shaking: shakes })
+        Ok(Seat { seats: self.clone(), address: None, is_shaking: false })
     }
 }
 
@@ -84,15 +82,34 @@ impl Shared {
 /// A connection's place. Given back when it is dropped.
 pub(crate) struct Seat {
     seats: Seats,
-    address: IpAddr,
+    /// Whose it is, once that is known.
+    address: Option<IpAddr>,
     is_shaking: bool,
 }
 
 impl Seat {
+    /// Counts the place as one of `address`; of a place that has a name already it is nothing to ask.
+    pub(crate) fn name(&mut self, address: IpAddr, shakes: bool) -> Result<(), Refusal> {
+        let address = subscriber_of(address);
+        let shared = &self.seats.0;
+        let mut taken = shared.taken();
+        let count = taken.of.entry(address).or_default();
+        // There is no empty count that this could leave behind: a limit of 0 is none that a listener has.
+        if count.open >= shared.per_address || (shakes && count.shaking >= shared.shaking_per_address) {
+            return Err(Refusal::AddressFull);
+        }
+        count.open += 1;
+        count.shaking += usize::from(shakes);
+        drop(taken);
+        (self.address, self.is_shaking) = (Some(address), shakes);
+        Ok(())
+    }
+
     /// The handshake is over.
     pub(crate) fn has_shaken(&mut self) {
         if std::mem::take(&mut self.is_shaking)
-            && let Some(count) = self.seats.0.taken().of.get_mut(&self.address)
+            && let Some(address) = self.address
+            && let Some(count) = self.seats.0.taken().of.get_mut(&address)
         {
             count.shaking -= 1;
         }
@@ -104,7 +121,8 @@ impl Drop for Seat {
         self.has_shaken();
         let mut taken = self.seats.0.taken();
         taken.all -= 1;
-        if let Entry::Occupied(mut entry) = taken.of.entry(self.address) {
+        let Some(address) = self.address else { return };
+        if let Entry::Occupied(mut entry) = taken.of.entry(address) {
             entry.get_mut().open -= 1;
             if entry.get().open == 0 {
                 entry.remove();

@@ -4,6 +4,7 @@ pub const FILES: &[&str] = &[
     "airunner/authz/v1/options.proto",
     "airunner/ca/v1/certificate.proto",
     "airunner/ca/v1/enrollment.proto",
+    "airunner/ca/v1/issuer.proto",
     "airunner/http/v1/options.proto",
     "airunner/job/v1/events.proto",
     "airunner/job/v1/job.proto",

@@ -9,7 +9,8 @@ use std::{
 
 use airunner_app::clock_reset::{ClockReset, Excerpt};
 use airunner_core::{Clock, Error, Label, Result, Stores};
-use airunner_host::{Config, config::Backend, open_stores};
+use airunner_host::{Cloud, Config, config::Backend, open_stores};
+use airunner_net::system::SystemRandom;
 use clap::Subcommand;
 use tokio::task::spawn_blocking;
 
@@ -33,12 +34,12 @@ pub async fn run(command: &DbCommand, config: &Config, clock: Arc<dyn Clock>) ->
     if config.store().backend() == Backend::Memory {
         return Err(Error::new(Label::Config, "a memory store is its server's own: start that anew instead"));
     }
-    if !config.store().path().exists() {
+    if config.store().backend() == Backend::Sqlite && !config.store().path().exists() {
         let path = config.store().path().display();
         return Err(Error::new(Label::File, format!("there is no store {path}: bootstrap makes it")));
     }
-    let config = config.clone();
-    let stores = blocking(move || open_stores(&config)).await?;
+    let cloud = Cloud::of(config).await?;
+    let stores = open_stores(config, cloud.as_ref(), Arc::new(SystemRandom::new())).await?;
     let done = match command {
         DbCommand::ClockReset { yes } => clock_reset(stores.stores(), &*clock, *yes).await,
     };

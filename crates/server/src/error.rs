@@ -106,7 +106,7 @@ pub(crate) fn label(headers: &mut HeaderMap, request_id: &str) {
         .with_cause(theirs.message().to_owned()),
         Code::Unimplemented => Error::new(
             Label::MediaType,
-            "messages are not packed here: send them with grpc-encoding identity",
+            "messages are packed with gzip or not at all: send them with grpc-encoding gzip or identity",
         ),
         _ => return,
     };

@@ -144,8 +144,12 @@ struct StartBody {
 }
 
 fn start(content: &[u8]) -> Result<StartJobRequest, Fault> {
-    let body: StartBody = serde_json::from_slice(content)
-        .map_err(|error| Fault::content(format!(r#"send {{"cmd": …, "args": […]}}: {error}"#)))?;
+    let refused = |why: &str| Fault::content(format!(r#"send {{"cmd": …, "args": […]}}: {why}"#));
+    // The library would take an array of the values for the object.
+    if content.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused("the body is no JSON object"));
+    }
+    let body: StartBody = serde_json::from_slice(content).map_err(|error| refused(&error.to_string()))?;
     if body.cmd.is_empty() {
         return Err(Fault::field("cmd", "name the command to run"));
     }
@@ -207,7 +211,7 @@ impl Translate for JobCall {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let content = read_body(&parts.headers, body, limits).await?;
+        let content = read_body(&parts, body, limits).await?;
         let message = self.message(&parts.uri, &content)?;
         let call = grpc_request(self.act.rpc(), &message, &parts.headers)?;
         Ok((call, JobReply { act: self.act }))

@@ -11,6 +11,7 @@ pub mod json;
 pub mod method;
 pub mod metrics;
 pub mod openapi;
+pub mod pem;
 pub mod plain;
 pub mod router;
 pub mod serve;

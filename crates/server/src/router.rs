@@ -39,6 +39,7 @@ pub use streams::Streams;
 
 use crate::{
     error::status,
+    grpc::ACCEPTED_ENCODINGS,
     json::{BodyLimits, Transcode as _, Transcoder, Translate},
     method::{Method, Methods},
     metrics::Metrics,
@@ -267,6 +268,10 @@ impl Router {
         let standing = caller.as_ref().and_then(|caller| caller.standing().cloned());
         let context = RequestContext { request_id: log.id.clone(), address: address.to_owned(), caller };
         let deadline = deadline::of(request.headers());
+        if method.streaming {
+            // What is sent as it comes is not worth packing piece by piece, and would be copied for it.
+            request.headers_mut().remove(ACCEPTED_ENCODINGS);
+        }
         request.extensions_mut().insert(context);
         let routes = self.parts.routes.clone();
         let patience = (!method.takes_stream).then_some(self.parts.body_timeout);

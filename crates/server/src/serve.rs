@@ -9,31 +9,25 @@ use airunner_app::{
 };
 use airunner_core::{Error, Result};
 use airunner_net::{
-    ClientVerifier, ConnectionHandler, Limits, Listener, ServerIdentity, TlsProfile, TrustAnchors,
+    ClientVerifier, ConnectionHandler, Limits, Listener, Network, ServerIdentity, TlsProfile, TrustAnchors,
     serve_plain, serve_tls, server_config,
 };
-use airunner_proto::{
-    DESCRIPTOR_SET, audit::v1::audit_service_server::AuditServiceServer,
-    ca::v1::certificate_service_server::CertificateServiceServer,
-    ca::v1::enrollment_service_server::EnrollmentServiceServer,
-    job::v1::job_events_service_server::JobEventsServiceServer,
-    job::v1::job_service_server::JobServiceServer,
-    principal::v1::principal_service_server::PrincipalServiceServer,
-};
+use airunner_proto::DESCRIPTOR_SET;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic_health::ServingStatus;
 
 use crate::{
     connection::{Connections, Entrance, Revocations},
     error::http_status,
-    grpc::{Api, AuditApi, CertificateApi, EnrollmentApi, EventsApi, JobApi, PrincipalApi},
+    grpc::{self, Api},
     json::Transcoder,
     method::Methods,
     metrics::Metrics,
     openapi,
     plain::{PlainConnections, PlainDoor, PlainListener},
-    router::{MAX_MESSAGE, OwnNames, RateLimits, Rates, Router, RouterParts, Streams},
+    router::{OwnNames, RateLimits, Rates, Router, RouterParts, Streams},
     tls::{ServerLeaf, TlsNames, TlsSource},
 };
 
@@ -64,6 +58,9 @@ pub struct ServeOptions {
     pub names: TlsNames,
     /// Rate limits.
     pub rates: RateLimits,
+    /// Networks of balancers, whose connections say by the PROXY protocol where the client is: on every listener but
+    /// that of the metrics.
+    pub proxies: Vec<Network>,
     /// The limits of connections to the API listeners and the metrics.
     pub limits: Limits,
     /// The limits of connections to the public and the plain listener.
@@ -110,11 +107,12 @@ impl Sockets {
             Some(address) => Listener::bind(address, setting).await.map(Some),
             None => Ok(None),
         };
+        let behind = |listener: Listener| listener.behind(&options.proxies);
         Ok(Self {
-            api: Listener::bind(options.api_addr, "server.api_addr").await?,
-            grpc: optional(options.grpc_addr, "server.grpc_addr").await?,
-            public: optional(options.public_addr, "server.public_addr").await?,
-            plain: Listener::bind(options.plain_addr, "server.plain_addr").await?,
+            api: behind(Listener::bind(options.api_addr, "server.api_addr").await?),
+            grpc: optional(options.grpc_addr, "server.grpc_addr").await?.map(behind),
+            public: optional(options.public_addr, "server.public_addr").await?.map(behind),
+            plain: behind(Listener::bind(options.plain_addr, "server.plain_addr").await?),
             metrics: optional(options.metrics_addr, "server.metrics_addr").await?,
         })
     }
@@ -357,21 +355,11 @@ async fn routes(
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = tonic::service::Routes::new(
-        PrincipalServiceServer::new(PrincipalApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
-    )
-    .add_service(
-        CertificateServiceServer::new(CertificateApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
-    )
-    .add_service(
-        EnrollmentServiceServer::new(EnrollmentApi(api.clone())).max_decoding_message_size(MAX_MESSAGE),
-    )
-    .add_service(JobServiceServer::new(JobApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
-    .add_service(JobEventsServiceServer::new(EventsApi(api.clone())).max_decoding_message_size(MAX_MESSAGE))
-    .add_service(AuditServiceServer::new(AuditApi(api)).max_decoding_message_size(MAX_MESSAGE))
-    .add_service(health)
-    .add_service(reflection().build_v1().map_err(Error::internal)?)
-    .add_service(reflection().build_v1alpha().map_err(Error::internal)?);
+    let packed = CompressionEncoding::Gzip;
+    let routes = grpc::services(&api)
+        .add_service(health.accept_compressed(packed))
+        .add_service(reflection().build_v1().map_err(Error::internal)?.accept_compressed(packed))
+        .add_service(reflection().build_v1alpha().map_err(Error::internal)?.accept_compressed(packed));
     Ok((routes.prepare().into_axum_router(), reporter))
 }
 

@@ -9,16 +9,17 @@ use std::{
 };
 
 use airunner_app::App;
-use airunner_core::{Clock, Error, Kind, Label, Result, Secret, SecureRandom};
+use airunner_core::{Clock, Error, Kind, Label, Result, SecureRandom};
 use airunner_host::{
-    Config, Home, OpenHost, OpenStores,
-    config::{Backend, FlagSetting, PemSource},
+    Cloud, Config, Home, OpenHost, OpenStores,
+    config::{Backend, FlagSetting},
     environment_variable, local, open_app, server_addresses, server_names,
 };
 use airunner_net::{
     Limits,
     system::{SystemClock, SystemRandom},
 };
+use airunner_pki::certificates_from_pem;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     db::{self, DbCommand},
     embedded,
+    pem::{PemPair, PemPlace},
     router::RateLimits,
     serve::{Addresses, BODY_TIMEOUT, ServeOptions, Server, Sockets},
     tls::{TlsNames, TlsSource},
@@ -62,6 +64,12 @@ pub struct Flags {
     /// Address of the metrics listener (server.metrics_addr)
     #[arg(long, value_name = "ADDRESS", global = true)]
     pub metrics_addr: Option<String>,
+    /// The AWS region (aws.region)
+    #[arg(long, value_name = "REGION", global = true)]
+    pub aws_region: Option<String>,
+    /// Where AWS answers, in place of its own addresses (aws.endpoint)
+    #[arg(long, value_name = "URL", global = true)]
+    pub aws_endpoint: Option<String>,
     /// What to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -93,6 +101,8 @@ impl Flags {
             ("server.public_addr", "--public-addr", &self.public_addr),
             ("server.plain_addr", "--plain-addr", &self.plain_addr),
             ("server.metrics_addr", "--metrics-addr", &self.metrics_addr),
+            ("aws.region", "--aws-region", &self.aws_region),
+            ("aws.endpoint", "--aws-endpoint", &self.aws_endpoint),
         ];
         let given = all.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value.clone()?)));
         given.map(|(key, flag, value)| FlagSetting { key, flag, value }).collect()
@@ -155,9 +165,12 @@ async fn serve(flags: Flags) -> Result<()> {
     let config = plan.config.clone().with_bound(addresses.api, addresses.public.unwrap_or(addresses.api));
     let host = open_app(&config, plan.home.as_ref(), &environment_variable, clock, random).await?;
     drawing.await.map_err(Error::internal)?;
-    let OpenHost { app, stores, .. } = host;
+    let OpenHost { app, stores, cloud, .. } = host;
     let stores = Arc::new(stores);
-    let mut server = Server::start(app.clone(), sockets, &plan.options).await?;
+    let mut options = plan.options.clone();
+    options.tls = tls_source(&config, cloud)?;
+    check_roots(&app, &config, &options.tls).await?;
+    let mut server = Server::start(app.clone(), sockets, &options).await?;
     check_in_background(&stores, &mut server);
     let worker = start_worker(&plan, app, addresses);
     announce(&addresses, flags.ready_fd)?;
@@ -207,11 +220,12 @@ impl Plan {
             None => "environment = \"local\"\n[store]\nbackend = \"memory\"\n".to_owned(),
             Some(path) => {
                 let config = Config::load(Some(path), &|_| None, &[])?;
-                if config.store().backend() != Backend::Memory || config.worker().embedded() {
+                let sets_more = config.worker().embedded() || config.uses_aws();
+                if config.store().backend() != Backend::Memory || sets_more {
                     return Err(Error::new(
                         Label::Config,
                         format!(
-                            "--no-auth is for trying things: {} sets a store or a worker",
+                            "--no-auth is for trying things: {} sets a store, a worker or AWS",
                             path.display()
                         ),
                     ));
@@ -241,12 +255,14 @@ fn options(config: &Config) -> Result<ServeOptions> {
     let limits = config.limits();
     Ok(ServeOptions {
         api_addr: server.api_addr(),
+        proxies: server.proxies().to_vec(),
         grpc_addr: server.grpc_addr(),
         public_addr: Some(server.public_addr()),
         plain_addr: server.plain_addr(),
         metrics_addr: Some(server.metrics_addr()),
         profile: config.tls().profile(),
-        tls: tls_source(config)?,
+        // The source is opened with the environment.
+        tls: TlsSource::Own,
         names: TlsNames { dns: server_names(config), addresses: server_addresses(config) },
         rates: RateLimits {
             api_per_address: limits.api_per_address(),
@@ -272,25 +288,38 @@ fn options(config: &Config) -> Result<ServeOptions> {
     })
 }
 
-fn tls_source(config: &Config) -> Result<TlsSource> {
+/// Where the server's certificate and its key come from.
+fn tls_source(config: &Config, cloud: Option<Cloud>) -> Result<TlsSource> {
+    let Some((chain, key)) = config.tls().identity() else { return Ok(TlsSource::Own) };
     let passphrase = local::key_passphrase(config)?;
-    match config.tls().identity() {
-        None => Ok(TlsSource::Own),
-        Some((PemSource::File(chain), PemSource::File(key))) => {
-            Ok(TlsSource::Files { chain: chain.clone(), key: key.clone(), passphrase })
-        }
-        Some((PemSource::Variable(chain), PemSource::Variable(key))) => {
-            let read = |name: &str| {
-                environment_variable(name)
-                    .ok_or_else(|| Error::new(Label::Config, format!("{name} is not set")))
-            };
-            Ok(TlsSource::Pem { chain: read(chain)?, key: Secret::new(read(key)?.into_bytes()) })
-        }
-        Some(_) => Err(Error::new(
-            Label::Config,
-            "the certificate and its key come from the same kind of place: two files, or two variables",
-        )),
+    let (chain, key) = (PemPlace::open(chain)?, PemPlace::open(key)?);
+    Ok(TlsSource::Pair(Box::new(PemPair { chain, key, passphrase, cloud, poll: config.tls().poll() })))
+}
+
+/// The roots that the configuration names must hold the store's own: or clients are told to trust another.
+async fn check_roots(app: &App, config: &Config, tls: &TlsSource) -> Result<()> {
+    let Some(place) = config.tls().ca() else { return Ok(()) };
+    let cloud = match tls {
+        TlsSource::Pair(pair) => pair.cloud.clone(),
+        TlsSource::Own => None,
+    };
+    let cloud = match cloud {
+        None => Cloud::of(config).await?,
+        some => some,
+    };
+    let pem = PemPlace::open(place)?.read(cloud.as_ref()).await?;
+    let roots = certificates_from_pem(pem.expose())?;
+    if roots.contains(&app.issuers().current().root()?.record.der) {
+        return Ok(());
     }
+    let environment = config.environment();
+    Err(Error::new(
+        Label::File,
+        format!(
+            "tls.ca lacks the root of the store: run `airunner-cli bootstrap --environment={environment}`, which writes \
+             it, or name the right store"
+        ),
+    ))
 }
 
 /// Keeps the memory of this process, and so its keys, from others of the same user.

@@ -1,37 +1,23 @@
 //! The server's own certificate: loaded, reloaded when its source changes, and replaced by a fresh one of our own
 //! before it ends.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use airunner_app::App;
 use airunner_core::{DnsName, Error, KeyAlgorithm, Label, Result, Secret, Timestamp};
 use airunner_net::{ServerIdentity, TlsIdentity, TlsProfile};
 use airunner_pki::{OidArc, PrivateKey, certificates_from_pem, parse_certificate};
 
-use crate::router::OwnNames;
+use crate::{pem::PemPair, router::OwnNames};
 
-/// How often the source is looked at.
-const RELOAD: Duration = Duration::from_secs(1);
+/// How often it is looked whether a fresh leaf is due, where there is no source.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the certificate and its key come from.
 #[derive(Clone, Debug)]
 pub enum TlsSource {
-    /// Two files: chain and key, PEM.
-    Files {
-        /// Leaf and issuing CA.
-        chain: PathBuf,
-        /// The leaf's key.
-        key: PathBuf,
-        /// Opens the key, where it is encrypted.
-        passphrase: Option<Secret>,
-    },
-    /// PEM that the environment held.
-    Pem {
-        /// Leaf and issuing CA.
-        chain: String,
-        /// The leaf's key.
-        key: Secret,
-    },
+    /// Chain and key, PEM.
+    Pair(Box<PemPair>),
     /// Nowhere: the server issues itself one.
     Own,
 }
@@ -107,21 +93,37 @@ impl ServerLeaf {
 
     /// Keeps the certificate fresh until it is dropped; `reload` asks for a look at the source now.
     pub async fn run(mut self, reload: Arc<tokio::sync::Notify>) {
+        let mut failures = 0;
         loop {
+            let pause = match &self.source {
+                TlsSource::Pair(pair) => pair.pause(failures),
+                TlsSource::Own => LOOK,
+            };
             tokio::select! {
                 () = reload.notified() => {}
-                () = tokio::time::sleep(RELOAD) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            if let Err(error) = self.step().await {
+            let (is_read, stepped) = self.step().await;
+            failures = if is_read { 0 } else { failures.saturating_add(1) };
+            if let Err(error) = stepped {
                 tracing::error!(?error, "the server certificate can't be renewed; the old one goes on");
             }
         }
     }
 
-    /// Takes in a source that changed; else issues a fresh leaf when that is due.
-    async fn step(&mut self) -> Result<()> {
+    /// Takes in a source that changed; else issues a fresh leaf when that is due. Says also whether the source could be
+    /// read.
+    async fn step(&mut self) -> (bool, Result<()>) {
+        let read = read(&self.source).await;
+        if let (Err(error), true) = (&read, matches!(self.source, TlsSource::Pair(_))) {
+            tracing::debug!(?error, "the server certificate's source can't be read");
+        }
+        (read.is_ok(), self.take_in(read.ok().flatten()).await)
+    }
+
+    async fn take_in(&mut self, read: Option<(Vec<u8>, Secret)>) -> Result<()> {
         let now = self.app.clock().now();
-        if let Ok(Some((chain, key))) = read(&self.source).await {
+        if let Some((chain, key)) = read {
             let bytes = Some((chain.clone(), key.expose().to_vec()));
             let is_new =
                 self.loaded.as_ref().is_none_or(|loaded| loaded.source.is_some() && loaded.source != bytes);
@@ -157,21 +159,8 @@ fn wanted_arc(app: &App) -> OidArc {
 async fn read(source: &TlsSource) -> Result<Option<(Vec<u8>, Secret)>> {
     match source {
         TlsSource::Own => Ok(None),
-        TlsSource::Pem { chain, key } => Ok(Some((chain.clone().into_bytes(), key.clone()))),
-        TlsSource::Files { chain, key, .. } => {
-            let (chain, key) = (chain.clone(), key.clone());
-            let read = tokio::task::spawn_blocking(move || {
-                let chain = std::fs::read(&chain).map_err(|error| file_error(&chain, error))?;
-                airunner_host::key_file::read(&key).map(|key| (chain, key))
-            });
-            read.await.map_err(Error::internal)?.map(Some)
-        }
+        TlsSource::Pair(pair) => pair.read().await.map(Some),
     }
-}
-
-fn file_error(path: &std::path::Path, error: std::io::Error) -> Error {
-    let label = if error.kind() == std::io::ErrorKind::NotFound { Label::NotFound } else { Label::File };
-    Error::new(label, format!("{} can't be read: {error}", path.display())).with_cause(error)
 }
 
 fn open(
@@ -182,8 +171,8 @@ fn open(
     arc: &OidArc,
 ) -> Result<(TlsIdentity, Loaded)> {
     let passphrase = match source {
-        TlsSource::Files { passphrase, .. } => passphrase.as_ref(),
-        TlsSource::Pem { .. } | TlsSource::Own => None,
+        TlsSource::Pair(pair) => pair.passphrase.as_ref(),
+        TlsSource::Own => None,
     };
     let private = PrivateKey::from_pem(key.expose(), passphrase)?;
     let certificates = certificates_from_pem(&chain)?;

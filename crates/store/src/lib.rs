@@ -17,7 +17,7 @@ mod job;
 mod job_spec;
 mod keyring;
 mod memory;
-mod output;
+pub mod output;
 mod paging;
 mod principal;
 mod reference;

@@ -64,8 +64,56 @@ impl Drop for Emulator {
     }
 }
 
+/// What a process has that speaks to an emulator of its own.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where the emulator answers.
+    pub endpoint: String,
+    /// A folder, at first empty.
+    pub folder: PathBuf,
+}
+
+const ENDPOINT: &str = "AIRUNNER_TEST_ENDPOINT";
+const FOLDER: &str = "AIRUNNER_TEST_FOLDER";
+
+impl Place {
+    /// Runs `scenario` of the test called `test` where the SDK finds credentials. It looks for them in the environment
+    /// of its process, which is never written: so the test runs once more, in a process of its own.
+    pub fn with_credentials<F: Future<Output = ()>>(test: &str, scenario: impl FnOnce(Self) -> F) {
+        let variable = |name| std::env::var_os(name).and_then(|value| value.into_string().ok());
+        if let (Some(endpoint), Some(folder)) = (variable(ENDPOINT), variable(FOLDER)) {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(scenario(Self { endpoint, folder: folder.into() }));
+            return;
+        }
+        let emulator = Emulator::start();
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Self { endpoint: emulator.endpoint().to_owned(), folder: folder.path().to_owned() };
+        let ended = place.command(test).output().expect("this test can be run");
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(ended.status.success(), "{}{}", told(&ended.stdout), told(&ended.stderr));
+    }
+
+    /// The test called `test`, to be run in a process of its own, in this place.
+    pub fn command(&self, test: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("this test is a program"));
+        command.args(["--exact", test, "--nocapture"]);
+        command.env(ENDPOINT, &self.endpoint).env(FOLDER, &self.folder);
+        command.envs(CREDENTIALS).env_remove("AWS_PROFILE");
+        command
+    }
+}
+
+/// Credentials that the emulator takes, as variables.
+pub const CREDENTIALS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "test"),
+    ("AWS_SECRET_ACCESS_KEY", "test"),
+    // No machine's own are looked for.
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+];
+
 /// Where programs that `make test` installs are.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let named = std::env::var_os("AIRUNNER_TEST_TOOLS").map(PathBuf::from);
     named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin")).join(name)
 }
@@ -77,7 +125,7 @@ fn serve(port: u16, started: &mpsc::Sender<Child>) {
         .arg(&program)
         .env("GATEWAY_PORT", port.to_string())
         .env("BIND_HOST", "127.0.0.1")
-        .env("SERVICES", "dynamodb,s3,kms,ssm,secretsmanager,sts")
+        .env("SERVICES", "dynamodb,s3,kms,ssm,secretsmanager,sts,ecs")
         .env("MINISTACK_ACCOUNT_ID", ACCOUNT)
         .env("MINISTACK_REGION", REGION)
         .env("IOT_MTLS_ENABLED", "0")

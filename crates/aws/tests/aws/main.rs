@@ -1,11 +1,18 @@
-//! The DynamoDB backend against the conformance suite, and what it alone promises: over the wire, through the real SDK,
-//! against an emulator.
+//! AWS over the wire, through the real SDK, against an emulator: the DynamoDB backend against the conformance suite and
+//! what it alone promises, KMS, SSM, Secrets Manager, S3.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod bed;
 mod faults;
 mod hot_keys;
+mod key_wrap;
+mod kms;
+mod large;
+mod output;
+mod parameters;
 mod setup;
+mod terraform;
 mod traffic;
 mod world;
 

@@ -8,16 +8,18 @@ use std::{
 use airunner_client::Client;
 use airunner_host::{
     Home,
+    config::FlagSetting,
     files::{self, Access},
     local::{self, Means},
 };
 use airunner_pki::{OidArc, certificates_from_pem, parse_certificate};
-use airunner_proto::ca::v1::{GetTrustBundleRequest, GetTrustBundleResponse};
+use airunner_proto::ca::v1::{GetTrustBundleRequest, GetTrustBundleResponse, RenewIssuerRequest};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::certificate::ParsedView;
+use super::{certificate::ParsedView, present};
 use crate::{
+    bootstrap::AwsArgs,
     context::Context,
     failure::Result,
     profile::Profiles,
@@ -137,29 +139,51 @@ struct RenewIssuerArgs {
     /// A file whose first line is the passphrase of the root key, where it is not that of server.toml
     #[arg(long, value_name = "FILE")]
     key_passphrase_file: Option<PathBuf>,
+    /// Have the server do it, which may where [root] online is true
+    #[arg(long, conflicts_with_all = ["home", "key_passphrase_file", "create_key", "aws_region", "aws_endpoint"])]
+    server_side: bool,
+    /// Where the issuing CA's key is in KMS, make one for its successor and put the alias on it
+    #[arg(long)]
+    create_key: bool,
+    #[command(flatten)]
+    aws: AwsArgs,
 }
 
 #[derive(Serialize)]
 struct RenewedView {
     issuer_id: String,
-    issuing: PathBuf,
+    /// Where the issuing CAs were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuing: Option<PathBuf>,
 }
 
 impl RenewIssuerArgs {
     fn run(&self, context: &Context) -> Result<Report> {
+        if self.server_side {
+            let client = context.client()?;
+            let renewed =
+                wait(async { Ok(client.issuers().renew_issuer(RenewIssuerRequest {}).await?.into_inner()) })?;
+            let issuer = present(renewed.issuer, "issuer")?;
+            return RenewedView { issuer_id: issuer.issuer_id, issuing: None }.report();
+        }
         let home = local_home(self.home.as_deref(), context)?;
         let passphrase = self.key_passphrase_file.as_deref().map(secret_input::first_line).transpose()?;
         let variable = |name: &str| context.environment.variable(name);
         let renewed = wait(async {
-            let means = means(&variable, context);
-            Ok(local::renew_issuing_ca(&home, passphrase.as_ref(), &means).await?)
+            let means = means(&variable, self.aws.settings(), context);
+            Ok(local::renew_issuing_ca(&home, passphrase.as_ref(), self.create_key, &means).await?)
         })?;
-        let view = RenewedView { issuer_id: renewed.to_string(), issuing: home.issuing() };
+        RenewedView { issuer_id: renewed.to_string(), issuing: Some(home.issuing()) }.report()
+    }
+}
+
+impl RenewedView {
+    fn report(self) -> Result<Report> {
         let text = format!(
             "issuing CA {} signs from now on; what the old one signed goes on counting",
-            view.issuer_id
+            self.issuer_id
         );
-        Report::text(text, &view)
+        Report::text(text, &self)
     }
 }
 
@@ -183,6 +207,11 @@ pub(super) fn local_home(home: Option<&Path>, context: &Context) -> Result<Home>
 }
 
 /// What the local environment's files are read and written with.
-pub(super) fn means<'a>(variable: &'a dyn Fn(&str) -> Option<String>, context: &Context) -> Means<'a> {
-    Means { variable, clock: Arc::clone(&context.clock), random: Arc::clone(&context.random) }
+pub(super) fn means<'a>(
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    flags: Vec<FlagSetting>,
+    context: &Context,
+) -> Means<'a> {
+    let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
+    Means { variable, flags, watch: &|_| Ok(()), clock, random }
 }

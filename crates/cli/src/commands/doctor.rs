@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     context::Context,
     doctor::{
-        Findings, PATIENCE, State, environment,
+        Findings, PATIENCE, State, cloud, environment,
         identity::{self, said},
         server,
     },
@@ -87,6 +87,7 @@ impl DoctorArgs {
         let working = progress::spinner(context.output, "asking the server");
         let asked = wait(async {
             if let Some(config) = &config {
+                cloud::examine(findings, context, config).await;
                 let options = options.as_ref().ok().map(|options| with_roots(options, &roots));
                 environment::listeners(findings, config, options.as_ref()).await;
             }

@@ -47,11 +47,16 @@ pub(crate) fn examine(findings: &mut Findings, context: &Context, home: &Home) -
     if home.master_key().exists() {
         findings.secret_file("server's keys", &home.master_key(), AGAIN);
     }
-    findings.secret_file("server's keys", &home.server().key, AGAIN);
+    let is_elsewhere = config.tls().reads_parameters();
+    if !is_elsewhere {
+        findings.secret_file("server's keys", &home.server().key, AGAIN);
+    }
     if home.ca_key().exists() {
         findings.secret_file("server's keys", &home.ca_key(), AGAIN);
     }
-    server_certificate(findings, context, &home.server().cert);
+    if !is_elsewhere {
+        server_certificate(findings, context, first_certificate(&home.server().cert));
+    }
     issuing_ca(findings, context, &home.issuing());
     if config.store().backend() == Backend::Sqlite {
         store(findings, config.store().path());
@@ -59,11 +64,15 @@ pub(crate) fn examine(findings: &mut Findings, context: &Context, home: &Home) -
     Some(config)
 }
 
-fn server_certificate(findings: &mut Findings, context: &Context, path: &Path) {
+/// The certificate that servers show, or why it can't be read.
+pub(super) fn server_certificate(
+    findings: &mut Findings,
+    context: &Context,
+    certificate: Result<Vec<u8>, Failure>,
+) {
     const ROTATE: &str = "airunner-cli certificate rotate --server; a running server takes it up by itself";
     let now = context.now();
-    let read = first_certificate(path)
-        .and_then(|der| parse_certificate(&der, &OidArc::default()).map_err(Failure::from));
+    let read = certificate.and_then(|der| parse_certificate(&der, &OidArc::default()).map_err(Failure::from));
     match read {
         Err(failure) => {
             findings.wrong("server's certificate", said(&failure), ROTATE);
@@ -99,7 +108,13 @@ fn issuing_ca(findings: &mut Findings, context: &Context, path: &Path) {
 fn first_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |why: String| airunner_core::Error::new(Label::File, format!("{}: {why}", path.display()));
     let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let mut found = certificates_from_pem(&pem).map_err(|error| failed(error.to_string()))?;
+    first_of_pem(&pem, &path.display().to_string())
+}
+
+/// The first certificate of a PEM text that `name` holds.
+pub(super) fn first_of_pem(pem: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |why: String| airunner_core::Error::new(Label::File, format!("{name}: {why}"));
+    let mut found = certificates_from_pem(pem).map_err(|error| failed(error.to_string()))?;
     if found.is_empty() {
         return Err(failed("there is no certificate in it".to_owned()).into());
     }

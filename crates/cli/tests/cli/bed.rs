@@ -46,6 +46,8 @@ impl Bed {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_airunner-cli"));
         command.args(args).env_clear().current_dir("/").stdin(Stdio::null());
+        // No machine's own AWS is looked for.
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         for (name, folder) in [("HOME", ""), ("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")] {
             command.env(name, self.folder.path().join(folder));
@@ -91,6 +93,12 @@ impl Run {
         assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         assert!(self.stderr.contains(says), "{:?} does not say {says:?}", self.stderr);
         assert_eq!(self.stdout, "");
+        self
+    }
+
+    /// Said this too.
+    pub(crate) fn says(self, what: &str) -> Self {
+        assert!(self.stderr.contains(what), "{:?} does not say {what:?}", self.stderr);
         self
     }
 }

@@ -197,12 +197,16 @@ fn a_lost_master_key_is_not_replaced_by_another() {
 }
 
 #[test]
-fn environments_stand_side_by_side_and_prod_is_refused() {
+fn what_is_in_aws_needs_a_region_and_what_is_not_is_not_asked_about_it() {
     let bed = Bed::bootstrapped();
-    let dev = bed.run(&["bootstrap", "--environment=dev"]).succeeded();
-    assert!(dev.stdout.contains("airunner-cli whoami --profile dev"), "{}", dev.stdout);
-    assert!(bed.folder.path().join("data/airunner/dev/ca.pem").exists());
-    bed.run(&["bootstrap", "--environment=prod"]).failed(2, "AWS");
+    for environment in ["dev", "prod"] {
+        let run = bed.run(&["bootstrap", &format!("--environment={environment}")]);
+        run.failed(1, "no AWS region is set: set [aws] region, AIRUNNER_AWS_REGION or --aws-region");
+        assert!(!bed.folder.path().join(format!("data/airunner/{environment}/server.toml")).exists());
+    }
+    for flag in ["--create", "--create-key", "--root-online", "--signer=kms", "--aws-region=eu-central-1"] {
+        bed.run(&["bootstrap", "--environment=local", flag]).failed(2, "leave out what is about AWS");
+    }
     bed.run(&["bootstrap", "--environment=moon"]).failed(2, "local, dev and prod");
 }
 

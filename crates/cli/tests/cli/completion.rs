@@ -1,13 +1,13 @@
-//! Completion as a shell does it: bash loads the script, and asks.
+//! Completion as a shell does it: bash, zsh and fish load the script, and ask.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{collections::BTreeMap, fs, net::TcpListener, process::Command};
 
 use airunner_core::PrincipalType;
 
 use crate::{
     bed::{Bed, Run},
     live::Live,
-    prompt::cli,
+    prompt::{at_terminal_of, cli},
 };
 
 /// What bash offers for the last word of a line, within 5 s.
@@ -19,14 +19,98 @@ fn offered(bed: &Bed, line: &str) -> Vec<String> {
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         cli = cli()
     );
+    let run = of_shell(bed, "bash", &script);
+    assert_eq!(run.stderr, "", "{line}");
+    run.stdout.lines().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+}
+
+/// What fish offers for the last word of a line, each with what it shows beside it, within 5 s.
+fn offered_by_fish(bed: &Bed, line: &str) -> BTreeMap<String, String> {
+    let script = format!("{} completion fish | source; complete --do-complete '{line}'", cli());
+    let run = of_shell(bed, "fish", &script);
+    assert_eq!(run.stderr, "", "{line}");
+    let offer = |line: &str| {
+        let (word, about) = line.split_once('\t').unwrap_or((line, ""));
+        (word.to_owned(), about.to_owned())
+    };
+    run.stdout.lines().map(offer).collect()
+}
+
+fn of_shell(bed: &Bed, shell: &str, script: &str) -> Run {
     let mut command = Command::new("timeout");
-    command.args(["5", "bash", "-c", &script]).env_clear().current_dir("/");
+    command.args(["5", shell, "-c", script]).env_clear().current_dir("/");
     command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", bed.folder.path());
     command.env("XDG_CONFIG_HOME", bed.folder.path().join("config"));
     command.env("XDG_CACHE_HOME", bed.folder.path().join("cache"));
-    let run = Run::of(&mut command).succeeded();
-    assert_eq!(run.stderr, "", "{line}");
-    run.stdout.lines().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+    Run::of(&mut command).succeeded()
+}
+
+/// What becomes of a line at zsh's prompt when the tabulator is pressed at its end; and all that was shown, where it
+/// must be `listed` (zsh lists nothing to who types on).
+fn completed_by_zsh(bed: &Bed, line: &str, listed: Option<&str>) -> (String, String) {
+    let home = bed.folder.path().display();
+    // Ctrl-G shows the line as it stands, and ends.
+    let start = format!(
+        "PROMPT='ready> '\nautoload -Uz compinit\ncompinit -u -d {home}/zcompdump\nsource <({cli} completion zsh)\n\
+         told() {{ print -r -- \"<<$BUFFER>>\"; exit }}\nzle -N told\nbindkey '^G' told\n",
+        cli = cli()
+    );
+    fs::write(bed.folder.path().join(".zshrc"), start).unwrap();
+    let shell =
+        format!("ZDOTDIR={home} XDG_CACHE_HOME={home}/cache timeout --foreground --signal KILL 20 zsh -d -i");
+    let (typed, end) = (format!("{line}\t"), "\x07");
+    let at_once = format!("{typed}{end}");
+    let shown = match listed {
+        Some(listed) => {
+            at_terminal_of("xterm", bed, &shell, &[("ready> ", typed.as_bytes()), (listed, end.as_bytes())])
+        }
+        None => at_terminal_of("xterm", bed, &shell, &[("ready> ", at_once.as_bytes())]),
+    };
+    let completed = shown.split_once("<<").and_then(|(_, rest)| rest.split_once(">>"));
+    let (completed, _) = completed.unwrap_or_else(|| panic!("nothing is told: {shown:?}"));
+    (completed.to_owned(), shown.clone())
+}
+
+#[test]
+fn fish_completes_commands_and_what_the_server_has() {
+    let live = Live::new();
+    live.principal("worker-1", PrincipalType::Worker);
+    live.principal("worker-2", PrincipalType::Worker);
+    let bed = &live.bed;
+    let commands = offered_by_fish(bed, "airunner-cli princ");
+    assert!(commands.keys().eq(["principal"]) && !commands["principal"].is_empty(), "{commands:?}");
+    let workers = offered_by_fish(bed, "airunner-cli principal get wor");
+    assert!(workers.keys().eq(["worker-1", "worker-2"]), "{workers:?}");
+    assert_eq!(workers["worker-1"], "worker, active");
+    let serial = serial_of(&live, "worker-2");
+    let serials = offered_by_fish(bed, &format!("airunner-cli certificate revoke {}", &serial[..28]));
+    assert!(serials[&serial].starts_with("worker-2, expires in"), "{serials:?}");
+    assert!(offered_by_fish(bed, "airunner-cli principal create x --type wor").contains_key("worker"));
+}
+
+#[test]
+fn zsh_completes_commands_and_what_the_server_has() {
+    let live = Live::new();
+    live.principal("worker-1", PrincipalType::Worker);
+    live.principal("worker-22", PrincipalType::Worker);
+    let bed = &live.bed;
+    assert_eq!(completed_by_zsh(bed, "airunner-cli princ", None).0, "airunner-cli principal ");
+    let (line, _) = completed_by_zsh(bed, "airunner-cli principal get wor", None);
+    assert_eq!(line, "airunner-cli principal get worker-");
+    let (line, shown) = completed_by_zsh(bed, "airunner-cli principal get worker-", Some("worker, active"));
+    assert_eq!(line, "airunner-cli principal get worker-");
+    assert!(shown.contains("worker-1") && shown.contains("worker-22"), "{shown:?}");
+    let (line, _) = completed_by_zsh(bed, "airunner-cli principal get worker-2", None);
+    assert_eq!(line, "airunner-cli principal get worker-22 ");
+    let serial = serial_of(&live, "worker-1");
+    let (line, _) =
+        completed_by_zsh(bed, &format!("airunner-cli certificate revoke {}", &serial[..28]), None);
+    assert_eq!(line, format!("airunner-cli certificate revoke {serial} "));
+}
+
+fn serial_of(live: &Live, id: &str) -> String {
+    let listed = live.json(&["certificate", "list", "--principal", id]);
+    listed["certificates"][0]["serial_number"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -47,11 +131,7 @@ fn what_there_is_comes_from_the_server_and_for_a_while_from_the_cache() {
     live.principal("worker-2", PrincipalType::Worker);
     assert_eq!(offered(&live.bed, "airunner-cli principal get wor"), ["worker-1", "worker-2"]);
     assert_eq!(offered(&live.bed, "airunner-cli certificate list --principal adm"), ["admin"]);
-    let serial =
-        live.json(&["certificate", "list", "--principal", "worker-1"])["certificates"][0]["serial_number"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+    let serial = serial_of(&live, "worker-1");
     assert!(offered(&live.bed, "airunner-cli certificate revoke ").contains(&serial));
     let job = live.run(&["job", "submit", "--", "true"]).succeeded().stdout.trim().to_owned();
     assert_eq!(offered(&live.bed, "airunner-cli job attach 0"), [job]);

@@ -7,7 +7,11 @@ use std::{
 
 use airunner_core::PrincipalType;
 
-use crate::{bed::Run, live::Live};
+use crate::{
+    bed::Run,
+    live::Live,
+    prompt::{at_terminal_of, cli},
+};
 
 #[test]
 fn without_a_worker_a_start_fails_at_once_and_leaves_no_job() {
@@ -90,4 +94,24 @@ fn ctrl_c_detaches_from_what_exec_started() {
     let running = live.run(&["job"]).succeeded().stdout;
     let id = running.split(' ').next().unwrap();
     live.run(&["job", "stop", id, "--grace", "0"]).succeeded();
+}
+
+#[test]
+fn output_on_its_way_to_a_file_says_at_the_terminal_how_much_has_come() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let script = "head -c 3145728 /dev/zero; echo told >&2";
+    let started = live.json(&["job", "start", "--", "sh", "-c", script]);
+    let id = started["job_id"].as_str().unwrap();
+    assert_eq!(live.run(&["job", "attach", id]).code, 0);
+    let file = live.bed.folder.path().join("output");
+    for follow in ["", "--follow"] {
+        let line = format!("{} job logs {id} {follow} > {}", cli(), file.display());
+        let shown = at_terminal_of("xterm", &live.bed, &line, &[]);
+        assert_eq!(std::fs::read(&file).unwrap(), vec![0; 3 << 20], "{follow}");
+        assert!(shown.contains("MiB so far") && shown.contains("told"), "{follow}: {shown:?}");
+        // Where the output itself is shown, nothing is beside it.
+        let line = format!("{} job logs {id} {follow} --stream stderr", cli());
+        assert_eq!(at_terminal_of("xterm", &live.bed, &line, &[]), "told\r\n", "{follow}");
+    }
 }

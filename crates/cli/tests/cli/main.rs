@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod authz;
+#[cfg(feature = "aws")]
+mod aws;
 mod bed;
 mod bootstrap;
 mod completion;
@@ -14,3 +16,5 @@ mod live;
 mod preview;
 mod profile;
 mod prompt;
+#[cfg(feature = "aws")]
+mod runbook;

@@ -17,16 +17,21 @@ use crate::Error;
 
 /// When the call's time is over, and what it fails with then.
 type Timer = (Pin<Box<Sleep>>, Error);
+/// The end of the connection.
+type Over = Pin<Box<dyn Future<Output = Error> + Send>>;
 
 pub(super) struct ResponseBody {
     inner: Incoming,
     origin: Arc<Origin>,
     timer: Option<Timer>,
+    /// Made when there is something to wait for.
+    over: Option<Over>,
+    is_lost: bool,
 }
 
 impl ResponseBody {
     pub(super) fn new(inner: Incoming, origin: Arc<Origin>) -> Self {
-        Self { inner, origin, timer: None }
+        Self { inner, origin, timer: None, over: None, is_lost: false }
     }
 
     pub(super) fn until(mut self, timer: Option<Timer>) -> Self {
@@ -43,16 +48,28 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Poll::Ready(frame) = polled {
-            let origin = &self.origin;
+        let this = &mut *self;
+        if this.is_lost {
+            return Poll::Ready(None);
+        }
+        let origin = &this.origin;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| origin.explain(error).to_status())));
         }
-        let over = self.timer.as_mut().is_some_and(|(timer, _)| timer.as_mut().poll(cx).is_ready());
-        match self.timer.take_if(|_| over) {
-            Some((_, error)) => Poll::Ready(Some(Err(error.to_status()))),
-            None => Poll::Pending,
+        let timer = this.timer.as_mut();
+        if timer.is_some_and(|(timer, _)| timer.as_mut().poll(cx).is_ready())
+            && let Some((_, error)) = this.timer.take()
+        {
+            return Poll::Ready(Some(Err(error.to_status())));
         }
+        let over = this.over.get_or_insert_with(|| {
+            let origin = Arc::clone(origin);
+            Box::pin(async move { origin.over().await })
+        });
+        over.as_mut().poll(cx).map(|error| {
+            this.is_lost = true;
+            Some(Err(error.to_status()))
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -7,13 +7,16 @@ use airunner_core::{Kind, Label, PrincipalType, RevocationReason, RevocationTarg
 use airunner_e2e::TestServer;
 use airunner_proto::{
     audit::v1::TailAuditRequest,
-    job::v1::{EnqueueJobsRequest, JobSpec},
-    principal::v1::{GetPrincipalRequest, SuspendPrincipalRequest, WhoAmIRequest},
+    job::v1::{EnqueueJobsRequest, JobSpec, StartJobRequest},
+    principal::v1::{GetPrincipalRequest, ListPrincipalsRequest, SuspendPrincipalRequest, WhoAmIRequest},
 };
-use tonic::Request;
+use tonic::{Request, codec::CompressionEncoding};
 use tonic_health::pb::HealthCheckRequest;
 
 use crate::bed::{Proxy, client, client_through, loaded, options, seen_serial, soon, until};
+
+/// The time of a call that is to end for another reason.
+const NEVER: Duration = Duration::from_hours(1);
 
 async fn who_am_i(client: &Client) -> Result<String, Error> {
     Ok(soon(client.principals().who_am_i(WhoAmIRequest {}))
@@ -159,6 +162,80 @@ async fn a_call_ends_when_its_time_is_over() {
     let error = Error::from(soon(client.principals().who_am_i(request)).await.unwrap_err());
     assert!(error.is(Label::Deadline), "{error:?}");
     drop(proxy);
+    server.stop().await;
+}
+
+/// The three kinds of calls: one that has a time, one that has none, one whose answer goes on.
+#[tokio::test]
+async fn no_call_outlives_its_connection() {
+    let server = TestServer::start().await;
+    let proxy = Proxy::to(server.addresses.api).await;
+    let options = ClientOptions {
+        server: proxy.address.to_string().parse().unwrap(),
+        silence: Duration::from_secs(1),
+        ..options(&server, Some(&server.admin))
+    };
+    let client = Client::new(options).unwrap();
+    let request = TailAuditRequest { count: 1, follow: true };
+    let mut tail = client.audit().tail_audit(request).await.unwrap().into_inner();
+    soon(tail.message()).await.unwrap().unwrap();
+    proxy.fall_silent();
+    let start = StartJobRequest {
+        job: Some(JobSpec { command: "true".to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    let mut timeless = client.jobs();
+    let (followed, started, asked) = soon(async {
+        tokio::join!(tail.message(), timeless.start_job(start), async {
+            let mut request = Request::new(WhoAmIRequest {});
+            request.set_timeout(NEVER);
+            client.principals().who_am_i(request).await
+        })
+    })
+    .await;
+    for error in [followed.unwrap_err(), started.unwrap_err(), asked.unwrap_err()] {
+        let error = Error::from(error);
+        assert!(error.is(Label::Unreachable), "{error:?}");
+    }
+    drop(proxy);
+    server.stop().await;
+}
+
+/// What HTTP/2 forgets to tell of a connection that TLS refused while the request was written, is told all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_on_a_connection_that_is_refused_ends() {
+    let server = TestServer::start().await;
+    let nobody = || Client::new(ClientOptions { timeout: NEVER, ..options(&server, None) }).unwrap();
+    let start = |client: Client| async move {
+        let request = StartJobRequest { job: Some(JobSpec::default()), ..Default::default() };
+        Error::from(client.jobs().start_job(request).await.unwrap_err())
+    };
+    for _ in 0..20 {
+        let calls = (0..20).map(|_| tokio::spawn(start(nobody())));
+        for call in calls.collect::<Vec<_>>() {
+            let error = soon(call).await.unwrap();
+            assert!(error.is(Label::NoCertificate), "{error:?}");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn messages_are_packed_both_ways_where_one_wants_it() {
+    let server = TestServer::start().await;
+    for n in 0..20 {
+        server.principal(&format!("w-{n}"), PrincipalType::Worker).await;
+    }
+    let client = client(&server, &server.admin);
+    let gzip = CompressionEncoding::Gzip;
+    let mut packed = client.principals().send_compressed(gzip).accept_compressed(gzip);
+    let got = packed.get_principal(GetPrincipalRequest { principal_id: "w-7".to_owned() }).await.unwrap();
+    assert_eq!(got.into_inner().principal.unwrap().principal_id, "w-7");
+    let listed = packed.list_principals(ListPrincipalsRequest::default()).await.unwrap();
+    assert_eq!(listed.metadata().get("grpc-encoding").unwrap(), "gzip");
+    let plain = client.principals().list_principals(ListPrincipalsRequest::default()).await.unwrap();
+    assert!(plain.metadata().get("grpc-encoding").is_none());
+    assert_eq!(listed.into_inner(), plain.into_inner());
     server.stop().await;
 }
 

@@ -45,6 +45,10 @@ paths! { "ca.v1.EnrollmentService":
     ENROLL = "Enroll",
 }
 
+paths! { "ca.v1.IssuerService":
+    RENEW_ISSUER = "RenewIssuer",
+}
+
 paths! { "job.v1.JobService":
     ENQUEUE = "EnqueueJobs",
     START = "StartJob",

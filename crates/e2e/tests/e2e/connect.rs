@@ -32,6 +32,7 @@ fn spellings(server: &TestServer) -> Vec<ClientConfig> {
         of(Protocol::Connect, CodecFormat::Proto),
         of(Protocol::Connect, CodecFormat::Proto).compress_requests("gzip"),
         of(Protocol::Grpc, CodecFormat::Proto),
+        of(Protocol::Grpc, CodecFormat::Proto).compress_requests("gzip"),
     ]
 }
 

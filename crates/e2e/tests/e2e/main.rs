@@ -21,6 +21,7 @@ mod metrics;
 mod openapi;
 mod order;
 mod output;
+mod packing;
 mod permissions;
 mod servers;
 mod sizes;

@@ -38,6 +38,7 @@ const fn row(path: &'static str, needs: &'static str, empty: (Code, &'static str
 const FINE: (Code, &str) = (Code::Ok, "");
 const INVALID: (Code, &str) = (Code::InvalidArgument, "invalid-argument");
 const NO_CSR: (Code, &str) = (Code::InvalidArgument, "csr-malformed");
+const OFFLINE: (Code, &str) = (Code::FailedPrecondition, "root-offline");
 const NO_WORKER: (Code, &str) = (Code::Unavailable, "no-worker");
 
 /// The reflection service is not ours: its refusals have no label.
@@ -66,6 +67,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(LIST_TOKENS, "certs:enrol", FINE),
     row(DELETE_TOKEN, "certs:enrol", INVALID),
     row(ENROLL, "anonymous", NO_CSR),
+    row(RENEW_ISSUER, "ca:manage", OFFLINE),
     row(ENQUEUE, "jobs:submit", INVALID),
     row(START, "jobs:submit", NO_WORKER),
     row(DEQUEUE, "jobs:dequeue", INVALID),

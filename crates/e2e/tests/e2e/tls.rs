@@ -248,6 +248,7 @@ async fn grpcurl_finds_its_way_by_reflection() {
         "airunner.audit.v1.AuditService",
         "airunner.ca.v1.CertificateService",
         "airunner.ca.v1.EnrollmentService",
+        "airunner.ca.v1.IssuerService",
         "airunner.job.v1.JobEventsService",
         "airunner.job.v1.JobService",
         "airunner.principal.v1.PrincipalService",
@@ -273,6 +274,8 @@ async fn grpcurl_finds_its_way_by_reflection() {
 async fn curl_reads_writes_and_follows_over_both_versions_of_http() {
     let server = TestServer::start().await;
     let view = Other::new(&server, Some(&server.admin));
+    let large = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(large.path(), vec![b' '; 6 << 20]).unwrap();
     for (n, version) in ["--http1.1", "--http2"].into_iter().enumerate() {
         let me = view.curl("/v1/whoami", &[version]).await;
         assert!(me.contains(r#""principalId":"admin""#), "{me}");
@@ -289,6 +292,11 @@ async fn curl_reads_writes_and_follows_over_both_versions_of_http() {
         let connect = "/airunner.principal.v1.PrincipalService/GetPrincipal";
         let found = view.curl(connect, &[version, "--json", r#"{"principal_id": "w0"}"#]).await;
         assert!(found.contains("PRINCIPAL_TYPE_WORKER"), "{found}");
+        // This curl gives up where it is cut off while it sends.
+        let large = format!("@{}", large.path().display());
+        let sent = ["--json", &large, "--write-out", "%{http_code}"];
+        let refused = view.curl("/v1/principals", &[&[version], &sent[..]].concat()).await;
+        assert!(refused.ends_with("413") && refused.contains("too-large"), "{version}: {refused}");
     }
     server.stop().await;
 }

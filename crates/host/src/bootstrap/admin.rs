@@ -13,8 +13,7 @@ use crate::Home;
 impl Work<'_> {
     pub(super) async fn admin_principal(&mut self, app: &App) -> Result<()> {
         let (step, admin) = app.ensure_admin(&self.plan.admin).await?;
-        self.report(super::ADMIN, step, admin.id.to_string());
-        Ok(())
+        self.report(super::ADMIN, step, admin.id.to_string())
     }
 
     pub(super) async fn admin_certificate(&mut self, app: &App) -> Result<Credentials> {
@@ -92,7 +91,6 @@ impl Work<'_> {
             keep_public(&home.admin_bundle(), &format!("{}{roots}", pair::chain_pem(&admin.chain)))?;
             detail = format!("{}, {detail}", home.admin().cert.display());
         }
-        self.report(super::ADMIN_CERTIFICATE, step, detail);
-        Ok(())
+        self.report(super::ADMIN_CERTIFICATE, step, detail)
     }
 }

@@ -1,6 +1,7 @@
 //! A certificate and its key in two files, replaced so that an interruption at any point can be finished: the new key
 //! waits beside the old one until its certificate is written.
 
+use airunner_app::bootstrap::Step;
 use airunner_core::{KeyAlgorithm, Result, Secret, Timestamp};
 use airunner_pki::{OidArc, PrivateKey, certificate_to_pem, certificates_from_pem, parse_certificate};
 
@@ -15,6 +16,22 @@ pub(super) enum Found {
     Parts,
     /// A certificate with its key.
     Pair(Credentials),
+}
+
+impl Found {
+    /// What making another comes to.
+    pub(super) fn step(&self) -> Step {
+        match self {
+            Self::Nothing => Step::Made,
+            Self::Parts | Self::Pair(_) => Step::Replaced,
+        }
+    }
+}
+
+/// A certificate and a key as they were read, each PEM, if they belong together.
+pub(super) fn of_pem(pem: &[u8], key: &Secret, arc: &OidArc) -> Found {
+    let key = PrivateKey::from_pem(key.expose(), None).ok();
+    key.and_then(|key| matched(pem, key, arc)).map_or(Found::Parts, Found::Pair)
 }
 
 /// Reads the two files.

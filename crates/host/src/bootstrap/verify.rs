@@ -1,30 +1,59 @@
-//! Step 6: reads back from the files what a server and its first admin will need, and holds it against the store.
+//! Step 6: reads back what a server and its first admin will need, and holds it against the store.
 
 use airunner_app::App;
-use airunner_core::{Error, Label, Result, Secret, Timestamp};
+use airunner_core::{Error, Label, Result, Timestamp};
 use airunner_net::TlsIdentity;
 use airunner_pki::{IssuerCertificate, certificates_from_pem, verify_issued_by};
 
 use super::{
-    Credentials, Ground,
+    Credentials, Outcome, VERIFICATION, Work,
     pair::{self, Found},
 };
 use crate::{Home, PairFiles, files};
 
-/// Checks keys, chains, dates and the trust bundle.
-pub(crate) fn verify(ground: &Ground<'_>, home: &Home, app: &App, passphrase: Option<&Secret>) -> Result<()> {
-    let roots = read_roots(home, app)?;
-    let now = ground.clock.now();
-    for paths in [home.server(), home.admin()] {
-        let found = pair::read(&paths, passphrase, ground.config.ca().oid_arc())?;
-        let Found::Pair(pair) = found else {
-            return Err(broken(&paths, "is not the certificate of the key beside it"));
-        };
-        check_chain(&paths, &pair, &roots, now)?;
-        // Also that the profile allows the key.
-        TlsIdentity::from_der(pair.chain, &pair.key.to_pkcs8(), ground.config.tls().profile())?;
+impl Work<'_> {
+    /// Checks keys, chains, dates and the trust bundle.
+    pub(super) async fn verification(&mut self, app: &App) -> Result<()> {
+        let Some(home) = self.ground.home else { return Ok(()) };
+        let roots = read_roots(home, app)?;
+        let now = self.ground.clock.now();
+        let admin = home.admin();
+        self.check(&self.read_files(&admin)?, &admin.cert.display().to_string(), &roots, now)?;
+        match self.parameters() {
+            Some(_) => self.check(&self.uploaded().await?, "the server's certificate in SSM", &roots, now)?,
+            None => {
+                let server = home.server();
+                self.check(&self.read_files(&server)?, &server.cert.display().to_string(), &roots, now)?;
+            }
+        }
+        if let Some(cloud) = self.ground.cloud {
+            cloud.check_clock()?;
+        }
+        self.report(VERIFICATION, Outcome::Verified, "keys, chains, dates, permissions, trust bundle")
     }
-    Ok(())
+
+    fn read_files(&self, paths: &PairFiles) -> Result<Credentials> {
+        match pair::read(paths, self.passphrase(), self.ground.config.ca().oid_arc())? {
+            Found::Pair(pair) => Ok(pair),
+            Found::Nothing | Found::Parts => {
+                Err(broken(&paths.cert.display().to_string(), "is not the certificate of the key beside it"))
+            }
+        }
+    }
+
+    fn check(
+        &self,
+        pair: &Credentials,
+        what: &str,
+        roots: &[IssuerCertificate],
+        now: Timestamp,
+    ) -> Result<()> {
+        check_chain(what, pair, roots, now)?;
+        // Also that the profile allows the key.
+        let profile = self.ground.config.tls().profile();
+        TlsIdentity::from_der(pair.chain.clone(), &pair.key.to_pkcs8(), profile)?;
+        Ok(())
+    }
 }
 
 fn read_roots(home: &Home, app: &App) -> Result<Vec<IssuerCertificate>> {
@@ -40,16 +69,11 @@ fn read_roots(home: &Home, app: &App) -> Result<Vec<IssuerCertificate>> {
     ders.iter().map(|der| IssuerCertificate::parse(der)).collect()
 }
 
-fn check_chain(
-    paths: &PairFiles,
-    pair: &Credentials,
-    roots: &[IssuerCertificate],
-    now: Timestamp,
-) -> Result<()> {
+fn check_chain(what: &str, pair: &Credentials, roots: &[IssuerCertificate], now: Timestamp) -> Result<()> {
     if pair.not_after <= now {
-        return Err(broken(paths, "has ended"));
+        return Err(broken(what, "has ended"));
     }
-    let mut below = pair.chain.first().ok_or_else(|| broken(paths, "is empty"))?;
+    let mut below = pair.chain.first().ok_or_else(|| broken(what, "is empty"))?;
     for above in &pair.chain[1..] {
         verify_issued_by(below, &IssuerCertificate::parse(above)?)?;
         below = above;
@@ -57,9 +81,9 @@ fn check_chain(
     if roots.iter().any(|root| verify_issued_by(below, root).is_ok()) {
         return Ok(());
     }
-    Err(broken(paths, "does not stand under a root of ca.pem"))
+    Err(broken(what, "does not stand under a root of ca.pem"))
 }
 
-fn broken(paths: &PairFiles, what: &str) -> Error {
-    Error::new(Label::File, format!("{} {what}: run bootstrap again with --force", paths.cert.display()))
+fn broken(what: &str, why: &str) -> Error {
+    Error::new(Label::File, format!("{what} {why}: run bootstrap again with --force"))
 }

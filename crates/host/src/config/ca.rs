@@ -20,6 +20,17 @@ pub struct CaConfig {
     overlap: Duration,
     validity: BTreeMap<PrincipalType, Duration>,
     oid_arc: OidArc,
+    issuer: IssuerPlace,
+}
+
+/// Where the issuing CA's key is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IssuerPlace {
+    /// Sealed in the store, and held by every server.
+    #[default]
+    Store,
+    /// In KMS, which signs every leaf.
+    Kms,
 }
 
 impl CaConfig {
@@ -39,7 +50,19 @@ impl CaConfig {
                 .unwrap_or(Settings::DEFAULT_OVERLAP),
             validity,
             oid_arc: source.parsed("ca.oid_arc")?.unwrap_or_default(),
+            issuer: match source.text("ca.issuer")? {
+                None | Some("store") => IssuerPlace::Store,
+                Some("kms") => IssuerPlace::Kms,
+                Some(other) => {
+                    return Err(source.refuse("ca.issuer", format!("is {other:?}, and must be store or kms")));
+                }
+            },
         })
+    }
+
+    /// Where the issuing CA's key is.
+    pub fn issuer(&self) -> IssuerPlace {
+        self.issuer
     }
 
     /// Subject keys that are accepted.

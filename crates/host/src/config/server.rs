@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use airunner_core::{DnsName, Result};
+use airunner_net::{MAX_PROXIES, Network};
 
 use super::source::Source;
 
@@ -22,6 +23,7 @@ pub struct ServerConfig {
     metrics: SocketAddr,
     grpc: Option<SocketAddr>,
     names: Vec<DnsName>,
+    proxies: Vec<Network>,
     drain: Duration,
     api_address: Option<String>,
     public_address: Option<String>,
@@ -39,6 +41,7 @@ impl ServerConfig {
             metrics: address("server.metrics_addr", 9464)?,
             grpc: self::address(source, "server.grpc_addr")?,
             names: source.list("server.names", MAX_NAMES)?.unwrap_or_default(),
+            proxies: source.list("server.proxy_protocol_from", MAX_PROXIES)?.unwrap_or_default(),
             drain: Duration::from_secs(
                 source.integer("server.drain_seconds", 0..=MAX_DRAIN)?.unwrap_or(DRAIN),
             ),
@@ -98,6 +101,11 @@ impl ServerConfig {
     /// Names that requests may address it by, beside those in its certificate.
     pub fn names(&self) -> &[DnsName] {
         &self.names
+    }
+
+    /// Networks of balancers: connections from there begin with a PROXY header of version 2.
+    pub fn proxies(&self) -> &[Network] {
+        &self.proxies
     }
 
     /// How long a drain may take.

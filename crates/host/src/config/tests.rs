@@ -67,19 +67,14 @@ fn a_typo_is_named_with_its_line_and_what_was_meant() {
         refusal("[worker]\nembeded = true\n")
             .contains("line 2: unknown key worker.embeded, did you mean worker.embedded?")
     );
-    assert!(refusal("[aws]\nregion = \"eu\"\n").contains("line 1: unknown section [aws]"));
+    assert!(refusal("[cloud]\nregion = \"eu\"\n").contains("line 1: unknown section [cloud]"));
     assert!(refusal("server = 3\n").contains("server is a section: write [server]"));
     assert!(refusal("environment = \"local\"\nx =\n").contains("line 2"));
 }
 
 #[test]
 fn keys_of_features_that_are_not_here_are_unknown() {
-    for text in [
-        "journal = \"x\"",
-        "[server]\nproxy_protocol_from = []",
-        "[store]\nprefix = \"x\"",
-        "[audit]\nwitness = \"x\"",
-    ] {
+    for text in ["journal = \"x\"", "[store]\nregion = \"x\"", "[audit]\nwitness = \"x\""] {
         assert!(refusal(text).contains("unknown"), "{text}");
     }
 }
@@ -118,6 +113,10 @@ fn weak_and_senseless_values_are_refused_by_name() {
             "server.public_address is \"example.com\", and must be host:port",
         ),
         ("[server]\nnames = [\"a_b\"]", "server.names is refused"),
+        (
+            "[server]\nproxy_protocol_from = [\"10.0.0.0/40\"]",
+            "server.proxy_protocol_from is refused: \"10.0.0.0/40\" is no network",
+        ),
         ("[tls]\nprofile = \"tls12\"", "tls.profile is refused: there is no TLS profile \"tls12\""),
         ("[tls]\ncert = \"c.pem\"", "tls.cert is set without tls.key"),
         ("[store]\nbackend = \"mysql\"", "store.backend is refused: there is no backend \"mysql\""),
@@ -243,4 +242,57 @@ fn a_listener_on_every_address_is_reached_by_the_server_s_name() {
         .with_bound("127.0.0.1:40001".parse().unwrap(), "127.0.0.1:40002".parse().unwrap());
     assert_eq!(bound.server().api_address(), "127.0.0.1:40001");
     assert_eq!(bound.server().public_address(), "127.0.0.1:40002");
+}
+
+const IN_AWS: &str = "environment = \"prod\"\n[aws]\nregion = \"eu-central-1\"\n[store]\nbackend = \"dynamodb\"\n\
+                      [master_key]\nkms_key = \"alias/airunner-prod-sealing\"\n";
+
+#[test]
+fn what_is_in_aws_is_named_once_and_in_its_form() {
+    let text = format!(
+        "{IN_AWS}[tls]\ncert = \"ssm:/airunner/prod/server-cert\"\nkey = \"ssm:/airunner/prod/server-key\"\n\
+         [root]\nkms_key = \"alias/airunner-prod-ca\"\nonline = true\n[ca]\nissuer = \"kms\"\n"
+    );
+    let config = parse(&text).unwrap();
+    assert!(config.uses_aws());
+    assert_eq!(config.aws().region(), Some("eu-central-1"));
+    assert_eq!((config.store().backend(), config.store().prefix()), (Backend::DynamoDb, "airunner"));
+    assert_eq!(config.master_key(), Some(&MasterKeyConfig::KmsKey("alias/airunner-prod-sealing".into())));
+    assert_eq!(*config.root().place(), RootPlace::Kms("alias/airunner-prod-ca".into()));
+    assert!(config.root().online());
+    assert_eq!(config.ca().issuer(), IssuerPlace::Kms);
+    let (cert, _) = config.tls().identity().unwrap();
+    assert_eq!(*cert, PemSource::Parameter("/airunner/prod/server-cert".into()));
+    assert_eq!(config.tls().poll(), Duration::from_secs(30));
+    assert!(!parse(LEAST).unwrap().uses_aws());
+}
+
+#[test]
+fn what_makes_no_sense_in_aws_is_refused_by_name() {
+    for (more, says) in [
+        (
+            "[tls]\ncert = \"ssm:server-cert\"\nkey = \"k\"",
+            "tls.cert names the SSM parameter \"server-cert\"",
+        ),
+        ("[tls]\npoll = \"10ms\"", "tls.poll is \"10ms\", and must be between 1s and 1h"),
+        ("[root]\nonline = true", "root.online is true, and only a root in KMS"),
+        ("[root]\nsecret = \"/a\"\nonline = true", "root.online is true, and only a root in KMS"),
+        ("[root]\nkms_key = \"my key\"", "root.kms_key is \"my key\", and must be alias/NAME"),
+        ("[root]\nkms_key = \"alias/a\"\nsecret = \"/a\"", "root.secret and root.kms_key are both set"),
+        ("[ca]\nissuer = \"hsm\"", "ca.issuer is \"hsm\", and must be store or kms"),
+    ] {
+        let text = format!("{IN_AWS}{more}\n");
+        assert!(refusal(&text).contains(says), "{} lacks {says}", refusal(&text));
+    }
+    for (was, is, says) in [
+        ("\"eu-central-1\"", "\"Frankfurt am Main\"", "aws.region is \"Frankfurt am Main\""),
+        ("[aws]", "[aws]\nendpoint = \"localhost\"", "aws.endpoint is \"localhost\", and must be an URL"),
+        ("[store]", "[store]\nprefix = \"Air_Runner\"", "store.prefix is 1 to 32 lower-case letters"),
+        ("[store]", "[store]\nbucket = \"-x\"", "store.bucket is the name of an S3 bucket"),
+        ("[store]", "[store]\npath = \"x.db\"", "store.path is set, but the dynamodb backend has no file"),
+        ("[master_key]", "[master_key]\nkeyfile = \"k\"", "master_key.kms_key is not the only one"),
+    ] {
+        let text = IN_AWS.replace(was, is);
+        assert!(refusal(&text).contains(says), "{} lacks {says}", refusal(&text));
+    }
 }

@@ -1,16 +1,26 @@
-//! The `server.toml` of a local environment: written once, and never changed by bootstrap again.
+//! The `server.toml` of an environment: written once, and never changed by bootstrap again.
 
-use std::{fmt::Write as _, net::SocketAddr, path::Path};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
 
 use airunner_core::{Error, Label, Result};
 use airunner_net::TlsProfile;
 
-use super::LocalPlan;
-use crate::{Config, Home, config::Environment};
+use super::{LocalPlan, Means, RootSigner};
+use crate::{
+    Cloud, Config, Home,
+    config::{AwsConfig, Environment, IssuerPlace},
+};
 
 /// The text for a new environment, and what it means.
-pub(super) fn compose(home: &Home, plan: &LocalPlan) -> Result<(String, Config)> {
-    let text = text(plan)?;
+pub(super) async fn compose(home: &Home, plan: &LocalPlan, means: &Means<'_>) -> Result<(String, Config)> {
+    let text = match plan.environment {
+        Environment::Local => text(plan)?,
+        Environment::Dev | Environment::Prod => cloud_text(plan, means).await?,
+    };
     let config = Config::parse(&home.server_toml(), &text)?;
     Ok((text, config))
 }
@@ -55,7 +65,8 @@ pub(super) fn check(config: &Config, plan: &LocalPlan) -> Result<()> {
     Ok(())
 }
 
-fn text(plan: &LocalPlan) -> Result<String> {
+/// What every environment has: its name, and where it listens.
+fn head(plan: &LocalPlan, ip: IpAddr) -> Result<String> {
     let mut text = String::from(
         "# Made by bootstrap, which leaves it alone from now on: change it as you like. Every key can also be set by\n\
          # an environment variable, as AIRUNNER_SERVER_API_ADDR.\n",
@@ -66,9 +77,7 @@ fn text(plan: &LocalPlan) -> Result<String> {
     line(&mut text, "trust_domain", domain.as_str());
 
     text.push_str("\n[server]\n");
-    let address = |given: Option<SocketAddr>, port| {
-        given.unwrap_or(SocketAddr::from(([127, 0, 0, 1], port))).to_string()
-    };
+    let address = |given: Option<SocketAddr>, port| given.unwrap_or(SocketAddr::from((ip, port))).to_string();
     line(&mut text, "api_addr", &address(plan.api_addr, 8443));
     line(&mut text, "public_addr", &address(plan.public_addr, 8444));
     line(&mut text, "plain_addr", &address(plan.plain_addr, 8080));
@@ -76,7 +85,57 @@ fn text(plan: &LocalPlan) -> Result<String> {
     let names: Vec<String> = plan.domain.iter().map(|name| format!("\"{name}\"")).collect();
     // Writing into a string does not fail.
     let _ = writeln!(text, "names = [{}]", names.join(", "));
+    Ok(text)
+}
 
+/// An environment that is in AWS: nothing in it names this machine.
+async fn cloud_text(plan: &LocalPlan, means: &Means<'_>) -> Result<String> {
+    let aws = AwsConfig::given(means.variable, &means.flags)?;
+    let region = Cloud::connect(&aws).await?.region().to_owned();
+    let environment = plan.environment;
+    let mut text = head(plan, IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    if let (Some(domain), None, None) = (&plan.domain, plan.api_addr, plan.public_addr) {
+        text.push_str("# As others reach the server, through the balancer.\n");
+        line(&mut text, "api_address", &format!("{domain}:443"));
+        line(&mut text, "public_address", &format!("{domain}:8444"));
+    }
+
+    text.push_str("\n[aws]\n");
+    line(&mut text, "region", &region);
+    if let Some(endpoint) = aws.endpoint() {
+        line(&mut text, "endpoint", endpoint);
+    }
+
+    text.push_str("\n[tls]\n");
+    line(&mut text, "profile", plan.profile.unwrap_or(TlsProfile::Default).as_str());
+    for (key, parameter) in [("cert", "server-cert"), ("key", "server-key"), ("ca", "ca-cert")] {
+        line(&mut text, key, &format!("ssm:/airunner/{environment}/{parameter}"));
+    }
+
+    text.push_str("\n[store]\n");
+    line(&mut text, "backend", "dynamodb");
+    line(&mut text, "prefix", "airunner");
+
+    text.push_str("\n[master_key]\n");
+    line(&mut text, "kms_key", &format!("alias/airunner-{environment}-sealing"));
+
+    text.push_str("\n[root]\n");
+    match plan.cloud.signer {
+        RootSigner::Kms => line(&mut text, "kms_key", &format!("alias/airunner-{environment}-ca")),
+        RootSigner::File => line(&mut text, "secret", &format!("/airunner/{environment}/ca-key")),
+    }
+    if plan.cloud.online {
+        text.push_str("# Servers may sign with the root's key.\nonline = true\n");
+    }
+    let signs_by_root = plan.steps.single_ca && plan.cloud.signer == RootSigner::Kms;
+    if plan.cloud.issuer == IssuerPlace::Kms || signs_by_root {
+        text.push_str("\n[ca]\n# KMS signs every leaf.\nissuer = \"kms\"\n");
+    }
+    Ok(text)
+}
+
+fn text(plan: &LocalPlan) -> Result<String> {
+    let mut text = head(plan, IpAddr::V4(Ipv4Addr::LOCALHOST))?;
     text.push_str("\n[tls]\n");
     line(&mut text, "profile", plan.profile.unwrap_or(TlsProfile::Default).as_str());
     for (key, path) in [("cert", "server/cert.pem"), ("key", "server/key.pem"), ("ca", "ca.pem")] {
@@ -93,14 +152,14 @@ fn text(plan: &LocalPlan) -> Result<String> {
     text.push_str("\n[master_key]\n");
     line(&mut text, "keyfile", "master.key");
 
-    if environment == Environment::Local {
-        text.push_str("\n[worker]\n# A worker inside the server, so that one process is a whole system.\nembedded = true\n");
-        if plan.same_user {
-            text.push_str(
-                "# Jobs run as the server's own user, who can read the keys in this folder: for one's own machine only.\n\
-                 same_user = true\n",
-            );
-        }
+    text.push_str(
+        "\n[worker]\n# A worker inside the server, so that one process is a whole system.\nembedded = true\n",
+    );
+    if plan.same_user {
+        text.push_str(
+            "# Jobs run as the server's own user, who can read the keys in this folder: for one's own machine only.\n\
+             same_user = true\n",
+        );
     }
     Ok(text)
 }

@@ -14,7 +14,7 @@ use airunner_host::{
     Home,
     bootstrap::{Outcome, Plan},
     config::Environment,
-    local::{self, Local, LocalPlan, Means},
+    local::{self, CloudPlan, Local, LocalPlan, Means},
 };
 use airunner_net::system::SystemRandom;
 use airunner_testkit::clock::FakeClock;
@@ -34,7 +34,13 @@ impl Bed {
     }
 
     pub(crate) fn means(&self) -> Means<'_> {
-        Means { variable: &|_| None, clock: self.clock.clone(), random: random() }
+        Means {
+            variable: &|_| None,
+            flags: Vec::new(),
+            watch: &|_| Ok(()),
+            clock: self.clock.clone(),
+            random: random(),
+        }
     }
 
     pub(crate) async fn bootstrap(&self) -> Local {
@@ -80,6 +86,7 @@ pub(crate) fn plan() -> LocalPlan {
         metrics_addr: None,
         key_passphrase_file: None,
         same_user: true,
+        cloud: CloudPlan::default(),
         steps: Plan::first_admin().unwrap(),
     }
 }

@@ -121,7 +121,7 @@ async fn the_root_is_warned_about_in_its_last_year() {
     let root = fs::read(bed.home.ca()).unwrap();
     for _ in 0..10 {
         bed.pass_days(330);
-        local::renew_issuing_ca(&bed.home, None, &bed.means()).await.unwrap();
+        local::renew_issuing_ca(&bed.home, None, false, &bed.means()).await.unwrap();
     }
     let aged = bed.bootstrap().await;
     assert!(aged.warnings[0].contains("the root CA ends on"), "{:?}", aged.warnings);
@@ -204,7 +204,7 @@ async fn the_root_s_key_may_be_kept_elsewhere() {
     let found = bed.bootstrap().await;
     assert_eq!(outcome(&found, "certificate authority"), Outcome::Found);
     assert!(!bed.home.ca_key().exists());
-    let error = local::renew_issuing_ca(&bed.home, None, &bed.means()).await.unwrap_err();
+    let error = local::renew_issuing_ca(&bed.home, None, false, &bed.means()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound, "{error}");
 }
 
@@ -407,7 +407,13 @@ async fn two_at_once_make_one_ca() {
         let clock = bed.clock.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let means = local::Means { variable: &|_| None, clock, random: random() };
+            let means = local::Means {
+                variable: &|_| None,
+                flags: Vec::new(),
+                watch: &|_| Ok(()),
+                clock,
+                random: random(),
+            };
             let local = runtime.block_on(local::bootstrap(&home, &plan(), &means)).unwrap();
             outcome(&local, "certificate authority")
         })
@@ -422,12 +428,12 @@ async fn the_server_s_certificate_is_rotated_alone_and_the_issuing_ca_succeeded(
     let bed = Bed::new();
     bed.bootstrap().await;
     let before = bed.files();
-    let report = local::rotate_server(&bed.home, &bed.means()).await.unwrap();
+    let report = local::rotate_server(&bed.home, &bed.means()).await.unwrap().step;
     assert_eq!(report.outcome, Outcome::Replaced);
     let rotated = bed.files();
     assert!(before["server/cert.pem"] != rotated["server/cert.pem"]);
     assert!(before["admin/cert.pem"] == rotated["admin/cert.pem"]);
-    local::renew_issuing_ca(&bed.home, None, &bed.means()).await.unwrap();
+    local::renew_issuing_ca(&bed.home, None, false, &bed.means()).await.unwrap();
     let issuing = String::from_utf8(bed.files()["issuing.pem"].clone()).unwrap();
     assert_eq!(issuing.matches("BEGIN CERTIFICATE").count(), 2);
     let again = bed.bootstrap().await;

@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bed;
+#[cfg(feature = "aws")]
+mod cloud;
 mod local;
 mod memory;

@@ -15,8 +15,9 @@ use std::{
 use airunner_core::{Clock, Error, Monotonic, Timestamp};
 use airunner_net::{
     ClientStream, ClientTls, ClientVerifier, Connection, ConnectionHandle, ConnectionHandler, Limits,
-    Listener, Peer, Refusal, RevocationView, ServerIdentity, TlsProfile, TrustAnchors, client_config,
-    connect, serve_http, serve_plain, serve_tls, server_config, system::SystemClock, tls_failure,
+    Listener, Network, Peer, Refusal, RevocationView, ServerIdentity, TlsProfile, TrustAnchors,
+    client_config, connect, serve_http, serve_plain, serve_tls, server_config, system::SystemClock,
+    tls_failure,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -170,6 +171,8 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     pub(crate) plain: bool,
     pub(crate) anyone: bool,
+    /// Networks of balancers.
+    pub(crate) proxies: Vec<Network>,
 }
 
 /// A running server.
@@ -196,7 +199,7 @@ impl Bed {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
-        let Options { profile, limits, plain, anyone } = options;
+        let Options { profile, limits, plain, anyone, proxies } = options;
         let ca = if profile == TlsProfile::P384 { TestCa::p384() } else { TestCa::new() };
         let identity = ServerIdentity::new(ca.server().identity(profile));
         let anchors = TrustAnchors::new(vec![ca.issuing_der()]).unwrap();
@@ -218,7 +221,8 @@ impl Bed {
             limits: limits.clone(),
         });
 
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "server.api_addr").await.unwrap();
+        let listener =
+            Listener::bind("127.0.0.1:0".parse().unwrap(), "server.api_addr").await.unwrap().behind(&proxies);
         let address = listener.local_addr();
         let shutdown = CancellationToken::new();
         let (token, handler) = (shutdown.clone(), stage.clone());

@@ -10,4 +10,5 @@ mod certificates;
 mod connections;
 mod http;
 mod profiles;
+mod proxy;
 mod reload;

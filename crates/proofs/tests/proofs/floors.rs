@@ -132,6 +132,33 @@ fn heavy_things_stay_in_their_rooms() {
 }
 
 #[test]
+fn what_is_built_without_aws_has_nothing_of_its_sdk() {
+    let of_sdk = |name: &String| {
+        name.starts_with("aws-sdk-") || name.starts_with("aws-smithy") || *name == "aws-config"
+    };
+    for room in ["host", "server", "cli"] {
+        let manifest = format!("{}/../{room}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        let with = |features: CargoOpt| {
+            let metadata = MetadataCommand::new()
+                .manifest_path(&manifest)
+                .features(features)
+                .other_options(
+                    ["--locked", "--filter-platform", "x86_64-unknown-linux-gnu"].map(str::to_owned),
+                )
+                .exec()
+                .unwrap();
+            compiled_into(&metadata, room).into_iter().filter(of_sdk).collect::<Vec<_>>()
+        };
+        let without = with(CargoOpt::NoDefaultFeatures);
+        assert!(without.is_empty(), "{room} without features is compiled with {without:?}");
+        // And what is looked for is found where it is.
+        assert!(
+            with(CargoOpt::SomeFeatures(vec!["aws".to_owned()])).iter().any(|name| name == "aws-sdk-kms")
+        );
+    }
+}
+
+#[test]
 fn app_uses_no_runtime_but_its_channels() {
     let metadata = metadata();
     let rooms = rooms(&metadata);

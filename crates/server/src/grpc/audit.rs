@@ -26,7 +26,7 @@ impl AuditService for AuditApi {
         let follow = call.message.follow;
         let request_id = call.caller.request_id().to_owned();
         let tail = self.0.app.audit.tail(&call.caller, count).await;
-        let (mut entries, mut follower) = call.answer(tail)?.into_inner();
+        let (mut entries, mut follower) = call.opened(tail)?;
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             loop {
                 for record in entries.drain(..) {

@@ -64,7 +64,7 @@ impl JobEventsService for EventsApi {
             let id = call.message.job_id.parse()?;
             self.0.app.events.watch(&call.caller, &id, from(call.message.from)?, filter).await
         };
-        let mut watcher = call.answer(opened.await)?.into_inner();
+        let mut watcher = call.opened(opened.await)?;
         let request_id = call.caller.request_id().to_owned();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             while let Some(message) = watcher.next().await.map_err(|error| status(&error, &request_id))? {
@@ -85,7 +85,7 @@ impl JobEventsService for EventsApi {
             let from = WatchFrom::After(Sequence::from_u64(call.message.after_sequence));
             self.0.app.events.watch(&call.caller, &id, from, filter).await
         };
-        let mut watcher = call.answer(opened.await)?.into_inner();
+        let mut watcher = call.opened(opened.await)?;
         let request_id = call.caller.request_id().to_owned();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             while let Some(message) = watcher.next().await.map_err(|error| status(&error, &request_id))? {

@@ -68,7 +68,7 @@ impl JobService for JobApi {
     ) -> Result<Response<Self::DequeueJobsStream>, Status> {
         let call = call(request)?;
         let opened = line_request(&call.message).and_then(|line| self.0.app.jobs.dequeue(&call.caller, line));
-        let mut line = call.answer(opened)?.into_inner();
+        let mut line = call.opened(opened)?;
         let visibility =
             convert::duration(visibility(call.message.visibility_timeout).unwrap_or(DEFAULT_VISIBILITY));
         let request_id = call.caller.request_id().to_owned();

@@ -2,19 +2,25 @@
 
 use std::{
     io::{Read, Write},
+    pin::{Pin, pin},
     time::Duration,
 };
 
 use airunner_core::BoxError;
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
-use http::{HeaderMap, header};
+use http::{HeaderMap, Version, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::Fault;
 
 /// Answers smaller than this are not worth packing.
-const WORTH_PACKING: usize = 1_024;
+pub(crate) const WORTH_PACKING: usize = 1_024;
+
+/// Bytes of a refused body that are read all the same.
+const PASSED_OVER: u64 = 16 * 1024 * 1024;
+/// For how long they are.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The limits of a request's body.
 #[derive(Clone, Copy, Debug)]
@@ -26,28 +32,57 @@ pub struct BodyLimits {
 }
 
 /// The body of a request, unpacked.
-pub(crate) async fn read<B>(headers: &HeaderMap, body: B, limits: BodyLimits) -> Result<Bytes, Fault>
+pub(crate) async fn read<B>(parts: &Parts, body: B, limits: BodyLimits) -> Result<Bytes, Fault>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let limit = limits.bytes;
+    let (headers, limit) = (&parts.headers, limits.bytes);
+    let mut body = pin!(body);
     // Said in the head, it need not be read to be known.
     if body.size_hint().lower() > limit as u64 {
+        pass_over(parts, body).await;
         return Err(Fault::too_large(limit));
     }
-    let collected = tokio::time::timeout(limits.time, Limited::new(body, limit).collect()).await;
-    let slow = |_| Fault::slow(limits.time);
-    let collected = collected.map_err(slow)?.map_err(|error| match error.downcast::<LengthLimitError>() {
-        Ok(_) => Fault::too_large(limit),
-        Err(_) => Fault::content("the body broke off"),
-    })?;
+    let collected = tokio::time::timeout(limits.time, Limited::new(body.as_mut(), limit).collect()).await;
+    let collected = match collected.map_err(|_| Fault::slow(limits.time))? {
+        Ok(collected) => collected,
+        Err(error) if error.is::<LengthLimitError>() => {
+            pass_over(parts, body).await;
+            return Err(Fault::too_large(limit));
+        }
+        Err(_) => return Err(Fault::content("the body broke off")),
+    };
     let bytes = collected.to_bytes();
     match only(headers, &header::CONTENT_ENCODING)?.map(header::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(bytes),
         Some(b"gzip") => unpack(&bytes, limit),
         Some(_) => Err(Fault::media("a body may be packed with gzip, and with nothing else")),
     }
+}
+
+/// Reads on, for a moment, what is refused already: over HTTP/2 a client may be cut off while it still sends, and some
+/// (curl 7) then report a broken stream instead of the answer. Over HTTP/1.1 one that waits to be told to go on would be
+/// told so.
+async fn pass_over<B>(parts: &Parts, mut body: Pin<&mut B>)
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    if parts.version != Version::HTTP_2 || body.size_hint().lower() > PASSED_OVER {
+        return;
+    }
+    let mut left = PASSED_OVER;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            match left.checked_sub(length) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    // Whether the end came or the moment is over is all the same.
+    let _ = tokio::time::timeout(MOMENT, reading).await;
 }
 
 /// The value of a header that stands at most once: of two, one reader takes the first and another the last.

@@ -26,6 +26,7 @@ use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Status, body::Body};
 
 pub use body::BodyLimits;
+pub(crate) use body::WORTH_PACKING;
 pub(crate) use body::read as read_body;
 pub(crate) use encoding::{Codec, accepts};
 pub use fault::Fault;
@@ -265,7 +266,7 @@ impl Translate for Call {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let content = body::read(&parts.headers, body, limits).await?;
+        let content = body::read(&parts, body, limits).await?;
         let message = self.message(&parts, &content)?;
         if message.len() > limits.bytes {
             return Err(Fault::too_large(limits.bytes));

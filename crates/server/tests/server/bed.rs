@@ -16,7 +16,7 @@ use airunner_host::{
     Home,
     bootstrap::Plan,
     config::Environment,
-    local::{self, LocalPlan, Means},
+    local::{self, CloudPlan, LocalPlan, Means},
 };
 use airunner_net::{
     ClientTls, TlsIdentity, TlsProfile, client_config,
@@ -44,7 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An environment that was bootstrapped, in a folder that goes with it.
 pub(crate) struct Bed {
-    folder: TempDir,
+    folder: PathBuf,
+    _kept: Option<TempDir>,
     pub(crate) home: Home,
 }
 
@@ -60,9 +61,15 @@ impl Bed {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(folder.path().join("home"));
-        let bed = Self { folder, home };
+        let bed = Self { folder: folder.path().to_owned(), _kept: Some(folder), home };
         bed.bootstrap(false).await;
         bed
+    }
+
+    /// An environment that somebody else bootstraps, in a folder that is somebody else's.
+    #[cfg(feature = "aws")]
+    pub(crate) fn at(folder: &std::path::Path) -> Self {
+        Self { folder: folder.to_owned(), _kept: None, home: Home::at(folder.join("home")) }
     }
 
     /// Runs the bootstrap, for the first time or again.
@@ -78,10 +85,13 @@ impl Bed {
             metrics_addr: free,
             key_passphrase_file: None,
             same_user: true,
+            cloud: CloudPlan::default(),
             steps: Plan { force_new_ca, ..Plan::first_admin().unwrap() },
         };
         let means = Means {
             variable: &|_| None,
+            flags: Vec::new(),
+            watch: &|_| Ok(()),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
         };
@@ -99,7 +109,7 @@ impl Bed {
         command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_airunner-server")]);
         command.args(args).env_clear().current_dir("/").stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.folder.path()).env("AIRUNNER_HOME", self.home.path());
+        command.env("HOME", &self.folder).env("AIRUNNER_HOME", self.home.path());
         command.env("AIRUNNER_WORKER_EMBEDDED", "false");
         command
     }

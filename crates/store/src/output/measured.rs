@@ -5,13 +5,15 @@ use std::sync::Arc;
 use airunner_core::{Intent, JobId, OutputChunk, OutputRead, OutputStore, Result, Sequence, StoreMeasures};
 use async_trait::async_trait;
 
-pub(crate) struct Measured {
+/// An output store whose intents are measured.
+pub struct Measured {
     inner: Arc<dyn OutputStore>,
     measures: Arc<StoreMeasures>,
 }
 
 impl Measured {
-    pub(crate) fn new(inner: Arc<dyn OutputStore>, measures: Arc<StoreMeasures>) -> Self {
+    /// Measures what `inner` does, into `measures`.
+    pub fn new(inner: Arc<dyn OutputStore>, measures: Arc<StoreMeasures>) -> Self {
         Self { inner, measures }
     }
 }

@@ -1,13 +1,14 @@
-//! Output of jobs: what both backends agree on, in memory here and in segment files beside it.
+//! Output of jobs: what every backend agrees on, in memory here and in segment files beside it; `airunner-aws` has it in
+//! S3.
 
 mod files;
 mod measured;
 mod memory;
-mod record;
+pub mod record;
 mod segment;
 
 pub(crate) use files::SegmentOutput;
-pub(crate) use measured::Measured;
+pub use measured::Measured;
 pub(crate) use memory::MemoryOutput;
 
 use airunner_core::{Error, Label, OutputChunk, Result};
@@ -16,7 +17,10 @@ use airunner_core::{Error, Label, OutputChunk, Result};
 const MAX_CHUNK: usize = 256 * 1024;
 
 /// Refuses what no worker of ours sends.
-fn check(chunks: &[OutputChunk]) -> Result<()> {
+///
+/// # Errors
+/// `too-large` for a chunk of more than 256 KiB; `invalid-argument` for chunks out of order or of two attempts.
+pub fn check(chunks: &[OutputChunk]) -> Result<()> {
     if chunks.iter().any(|chunk| chunk.bytes.len() > MAX_CHUNK) {
         return Err(Error::new(Label::TooLarge, "a chunk of output has at most 256 KiB: cut it"));
     }

@@ -1,4 +1,4 @@
-//! How a chunk of output lies in a segment file: a header of 32 bytes, then the bytes, none of them changed.
+//! How a chunk of output lies in a segment, be it a file or an object: a header of 32 bytes, then the bytes, none of them changed.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -18,20 +18,20 @@ use ring::digest::{Context, SHA256};
 use super::MAX_CHUNK;
 
 /// Bytes before the chunk's own.
-pub(super) const HEADER: usize = 32;
+pub const HEADER: usize = 32;
 
 /// A header that may be one: what it says is not yet checked against the checksum.
-pub(super) struct Header {
+pub struct Header {
     bytes: [u8; HEADER],
     stream: OutputStream,
     /// How many bytes follow.
-    pub(super) len: usize,
+    pub len: usize,
     /// The chunk's place.
-    pub(super) sequence: Sequence,
+    pub sequence: Sequence,
 }
 
 /// Appends `chunk` as a record.
-pub(super) fn write(chunk: &OutputChunk, to: &mut Vec<u8>) {
+pub fn write(chunk: &OutputChunk, to: &mut Vec<u8>) {
     let mut header = [0; HEADER];
     header[..3].copy_from_slice(b"ao\x01");
     header[3] = match chunk.stream {
@@ -50,8 +50,8 @@ pub(super) fn write(chunk: &OutputChunk, to: &mut Vec<u8>) {
 }
 
 impl Header {
-    /// None where the bytes are no header of ours.
-    pub(super) fn read(bytes: [u8; HEADER]) -> Option<Self> {
+    /// What stands in the bytes; none where they are no header of ours.
+    pub fn read(bytes: [u8; HEADER]) -> Option<Self> {
         let stream = match &bytes[..4] {
             b"ao\x01\x01" => OutputStream::Stdout,
             b"ao\x01\x02" => OutputStream::Stderr,
@@ -63,7 +63,7 @@ impl Header {
     }
 
     /// The chunk, if `bytes` are those that the header was written for.
-    pub(super) fn chunk(&self, bytes: Vec<u8>) -> Option<OutputChunk> {
+    pub fn chunk(&self, bytes: Vec<u8>) -> Option<OutputChunk> {
         if checksum(&self.bytes, &bytes) != self.bytes[24..] {
             return None;
         }

@@ -253,6 +253,32 @@ macro_rules! store_conformance {
     };
 }
 
+/// Emits the part of the suite that is about output as the module `$name`, for a store of output that goes with several
+/// backends.
+#[macro_export]
+macro_rules! output_conformance {
+    ($name:ident, $open:expr) => {
+        mod $name {
+            use super::*;
+
+            $crate::conformance_behaviours! { $open;
+                output:
+                    no_byte_is_changed,
+                    reading_goes_on_where_it_was,
+                    a_reader_follows_a_writer,
+                    what_is_kept_already_is_dropped,
+                    attempts_follow_one_another,
+                    a_job_without_output_has_none,
+                    jobs_do_not_share_output,
+                    appends_to_one_job_do_not_mix,
+                    the_oldest_goes_when_there_is_too_much,
+                    large_batches_are_kept_whole,
+                    what_no_worker_sends_is_refused;
+            }
+        }
+    };
+}
+
 /// Emits a module for each noun with a test for each behaviour.
 #[doc(hidden)]
 #[macro_export]

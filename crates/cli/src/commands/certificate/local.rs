@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::issue::read;
 use crate::{
+    bootstrap::AwsArgs,
     commands::ca::{local_home, means},
     context::Context,
     failure::{Failure, Result},
@@ -236,27 +237,30 @@ pub(super) struct RotateArgs {
     /// The folder of the environment [env: AIRUNNER_HOME] [default: where `bootstrap` makes it]
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
+    #[command(flatten)]
+    aws: AwsArgs,
 }
 
 #[derive(Serialize)]
 struct RotatedView {
     outcome: &'static str,
     detail: String,
-    cert: PathBuf,
-    key: PathBuf,
+    /// Where servers find the certificate: a file, or a parameter of SSM.
+    cert: String,
+    key: String,
 }
 
 impl RotateArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let home: Home = local_home(self.home.as_deref(), context)?;
         let variable = |name: &str| context.environment.variable(name);
-        let step = wait(async { Ok(local::rotate_server(&home, &means(&variable, context)).await?) })?;
-        let files = home.server();
+        let means = means(&variable, self.aws.settings(), context);
+        let rotated = wait(async { Ok(local::rotate_server(&home, &means).await?) })?;
         let view = RotatedView {
-            outcome: step.outcome.as_str(),
-            detail: step.detail,
-            cert: files.cert,
-            key: files.key,
+            outcome: rotated.step.outcome.as_str(),
+            detail: rotated.step.detail,
+            cert: rotated.cert,
+            key: rotated.key,
         };
         let text = format!("server certificate {}: {}", view.outcome, view.detail);
         Ok(Report::text(text, &view)?.with_hint("a running server takes it up by itself"))

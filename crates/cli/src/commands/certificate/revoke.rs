@@ -75,11 +75,11 @@ impl RevokeArgs {
         let named =
             if principal.is_empty() { Named::Certificate(&serial) } else { Named::Principal(&principal) };
         let answer = wait(or_near(&client, named, async {
-            if !self.dry_run {
-                self.confirm(context, &client, &request).await?;
-            }
-            let what = if self.wait { "revoking, until every server has applied it" } else { "revoking" };
-            let _working = progress::spinner(context.output, what);
+            let hit = if self.dry_run { None } else { self.confirm(context, &client, &request).await? };
+            // All of it is one act: there is no more and less of it to be shown.
+            let what = hit.map_or_else(|| "revoking".to_owned(), |hit| format!("revoking {}", counted(hit)));
+            let until = if self.wait { ", until every server has applied it" } else { "" };
+            let _working = progress::spinner(context.output, what + until);
             Ok(client.certificates().revoke_certificates(request).await?.into_inner())
         }))?;
         self.report(answer)
@@ -106,17 +106,18 @@ impl RevokeArgs {
         })
     }
 
-    /// Shows which certificates would be hit.
+    /// Shows which certificates would be hit, if someone is asked. Returns how many then.
     async fn confirm(
         &self,
         context: &Context,
         client: &Client,
         request: &RevokeCertificatesRequest,
-    ) -> Result<()> {
+    ) -> Result<Option<usize>> {
         let whose = self.principal.as_ref().map(|id| format!(" of {id}")).unwrap_or_default();
         if self.yes || !prompt::is_possible() {
             let which = if self.principal.is_some() { "all certificates" } else { "this certificate" };
-            return prompt::confirm(&format!("Revoke {which}{whose}?"), self.yes).await;
+            prompt::confirm(&format!("Revoke {which}{whose}?"), self.yes).await?;
+            return Ok(None);
         }
         let dry_run = RevokeCertificatesRequest { dry_run: true, wait: false, ..request.clone() };
         let hit = client.certificates().revoke_certificates(dry_run).await?.into_inner().serial_numbers;
@@ -129,7 +130,8 @@ impl RevokeArgs {
         if hit.len() > NAMED {
             context.output.note(&format!("  and {} more", hit.len() - NAMED));
         }
-        prompt::confirm(&format!("Revoke {}{whose}, for good?", counted(hit.len())), false).await
+        prompt::confirm(&format!("Revoke {}{whose}, for good?", counted(hit.len())), false).await?;
+        Ok(Some(hit.len()))
     }
 
     fn report(&self, answer: RevokeCertificatesResponse) -> Result<Report> {

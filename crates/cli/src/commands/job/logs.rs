@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     failure::Result,
     near::{Named, or_near},
+    progress::{self, Progress},
     report::{Format, Output, Report},
     runtime::wait,
 };
@@ -73,8 +74,9 @@ pub(super) async fn write(
         after_sequence: 0,
     };
     let mut chunks = client.events().get_job_output(request).await?.into_inner();
+    let mut delivery = Delivery::new(output);
     while let Some(chunk) = chunks.message().await? {
-        bytes(output, chunk.stream, &chunk.data)?;
+        delivery.write(chunk.stream, &chunk.data)?;
     }
     Ok(())
 }
@@ -82,17 +84,56 @@ pub(super) async fn write(
 /// Writes what a job prints until it ends, over lost connections.
 async fn follow(client: &Client, output: Output, job_id: &str, stream: Option<StreamName>) -> Result<()> {
     let mut events = Box::pin(follow_job(client, job_id, FollowOptions::default()));
+    let mut delivery = Delivery::new(output);
     while let Some(followed) = events.next().await {
         let Followed::Event(event) = followed? else { break };
         match &event.kind {
             Some(Kind::Output(part)) if stream.is_none_or(|stream| wire(stream) as i32 == part.stream) => {
-                bytes(output, part.stream, &part.data)?;
+                delivery.write(part.stream, &part.data)?;
             }
-            Some(Kind::Gap(_)) => output.note("[the output that was here was dropped by the job's limit]"),
+            Some(Kind::Gap(_)) => {
+                delivery.aside(|| output.note("[the output that was here was dropped by the job's limit]"));
+            }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// A job's output on its way to a file or another program. Whoever watches sees how much has come; how much there is
+/// nobody knows, since the job may go on.
+struct Delivery {
+    output: Output,
+    so_far: u64,
+    progress: Option<Progress>,
+}
+
+impl Delivery {
+    fn new(output: Output) -> Self {
+        let progress = output.is_watched_alone().then(|| progress::spinner(output, "waiting for output"));
+        Self { output, so_far: 0, progress }
+    }
+
+    fn write(&mut self, stream: i32, data: &[u8]) -> Result<()> {
+        if stream == OutputStream::Stderr as i32 {
+            self.aside(|| self.output.write_stderr(data))?;
+        } else {
+            self.output.write(data)?;
+        }
+        self.so_far += data.len() as u64;
+        if let Some(progress) = &self.progress {
+            progress.say(format!("{} so far", progress::bytes(self.so_far)));
+        }
+        Ok(())
+    }
+
+    /// Does what writes to the terminal.
+    fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.progress {
+            Some(progress) => progress.aside(work),
+            None => work(),
+        }
+    }
 }
 
 /// Writes bytes where they belong.

@@ -59,27 +59,73 @@ async fn a_frame_that_lies_is_refused_with_a_label() {
     target.is_unharmed().await;
 }
 
+fn packed(pieces: usize, piece: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    for _ in 0..pieces {
+        packer.write_all(piece).unwrap();
+    }
+    packer.finish().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_packed_is_unpacked() {
+async fn a_packed_message_is_unpacked_no_further_than_the_limit() {
     let mut target = Target::start().await;
     let admin = target.admin().await;
-    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
-    let piece = vec![0; 1 << 20];
-    for _ in 0..512 {
-        packer.write_all(&piece).unwrap();
-    }
-    let bomb = packer.finish().unwrap();
+    let gzip = [GRPC, ("grpc-encoding", "gzip")];
+    let bomb = packed(512, &vec![0; 1 << 20]);
     assert!(bomb.len() < 1 << 20);
-    for encoding in ["gzip", "deflate", "zstd", "br", "snappy", "identity, gzip"] {
+    let bomb = frame(1, bomb.len(), &bomb);
+    // One call that wants one message, one that takes a stream of them; many at once.
+    for path in [GET_PRINCIPAL, PUBLISH] {
+        let calls = (0..32).map(|_| admin.http("POST", path, &gzip, &bomb));
+        for refused in futures_util::future::join_all(calls).await {
+            assert_eq!(refusal(&refused.unwrap()), (8, "too-large".to_owned()), "{path}");
+        }
+    }
+    // Two bytes of a message are hundreds in memory, packed or not.
+    let empties = packed(1, &[0x0a, 0].repeat(2_000_000));
+    let refused = admin.http("POST", ENQUEUE, &gzip, &frame(1, empties.len(), &empties)).await.unwrap();
+    assert_eq!(refusal(&refused), (8, "too-large".to_owned()));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_packed_badly_or_says_nothing_of_it_is_refused() {
+    let mut target = Target::start().await;
+    let admin = target.admin().await;
+    let message = GetPrincipalRequest { principal_id: "admin".to_owned() }.encode_to_vec();
+    let good = packed(1, &message);
+    let gzip = [GRPC, ("grpc-encoding", "gzip")];
+    let served = admin.http("POST", GET_PRINCIPAL, &gzip, &frame(1, good.len(), &good)).await.unwrap();
+    assert!(served.headers().get("grpc-status").is_none(), "{served:?}");
+    let served = admin.http("POST", GET_PRINCIPAL, &gzip, &whole(&message)).await.unwrap();
+    assert!(served.headers().get("grpc-status").is_none(), "a flag of 0 is a message as it is: {served:?}");
+
+    let at = good.len() - 8;
+    let mut wrong_sum = good.clone();
+    wrong_sum[at] ^= 1;
+    for (name, body) in [
+        ("half of it", good[..good.len() / 2].to_vec()),
+        ("without its sum", good[..at].to_vec()),
+        ("with another sum", wrong_sum),
+        ("packed twice", packed(1, &good)),
+        ("not packed", message.clone()),
+        ("nothing", Vec::new()),
+    ] {
+        let refused = admin.http("POST", GET_PRINCIPAL, &gzip, &frame(1, body.len(), &body)).await.unwrap();
+        assert_eq!(refusal(&refused), (3, "invalid-argument".to_owned()), "{name}");
+    }
+    for headers in [&[GRPC][..], &[GRPC, ("grpc-encoding", "identity")]] {
+        let refused = admin.http("POST", GET_PRINCIPAL, headers, &frame(1, good.len(), &good)).await.unwrap();
+        assert_eq!(refusal(&refused), (3, "invalid-argument".to_owned()), "{headers:?}");
+    }
+    for encoding in ["deflate", "zstd", "br", "snappy", "identity, gzip"] {
         let headers = [GRPC, ("grpc-encoding", encoding)];
         let refused =
-            admin.http("POST", GET_PRINCIPAL, &headers, &frame(1, bomb.len(), &bomb)).await.unwrap();
+            admin.http("POST", GET_PRINCIPAL, &headers, &frame(1, good.len(), &good)).await.unwrap();
         assert_eq!(refusal(&refused), (12, "media-type".to_owned()), "{encoding}");
-        assert_eq!(refused.headers()["grpc-accept-encoding"], "identity", "{encoding}");
+        assert_eq!(refused.headers()["grpc-accept-encoding"], "gzip,identity", "{encoding}");
     }
-    let headers = [GRPC, ("grpc-encoding", "identity")];
-    let refused = admin.http("POST", GET_PRINCIPAL, &headers, &frame(1, bomb.len(), &bomb)).await.unwrap();
-    assert_eq!(refusal(&refused), (3, "invalid-argument".to_owned()));
     target.is_unharmed().await;
 }
 
