@@ -11,7 +11,7 @@ VENV := .venv
 SECONDS := 60
 SANITIZER := address
 
-.PHONY: help build test terraform-test lint fmt proto-generate docs-generate terraform-generate demo aws-local screens bench soak fuzz clean test-tools terraform-tools lint-tools fuzz-tools
+.PHONY: help build test test-vm terraform-test lint fmt proto-generate docs-generate terraform-generate demo aws-local screens bench soak fuzz clean test-tools terraform-tools lint-tools fuzz-tools
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,6 +26,10 @@ build: ## build both binaries into ./bin
 test: test-tools terraform-tools ## install what the tests need and run all of them
 	$(CARGO) test --locked --workspace
 	tools/check-terraform
+	@$(MAKE) --no-print-directory test-vm
+
+test-vm: ## the tests of isolation in a virtual machine that has all cgroup controllers
+	tools/test-vm
 
 terraform-test: ## Terraform against an emulator of AWS, compose file and Dockerfile
 	tools/check-terraform

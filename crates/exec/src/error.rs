@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::cgroup::CgroupError;
+use crate::isolation::Measure;
+use crate::report::Step;
 use crate::user::RunAs;
 
 /// The job did not start, and nothing of it is left.
@@ -64,6 +67,60 @@ pub enum SpawnError {
     /// This process may not change to that user.
     #[error("this process may not run jobs as {0}: run it as root, or leave the user out")]
     RunAsRefused(RunAs),
+    /// At this isolation level somebody has to say whom the job runs as.
+    #[error(
+        "whom the job runs as is not chosen: name a user, or say that it is this process's own (same_user)"
+    )]
+    UserNotChosen,
+    /// A limit is zero, or more than this machine has.
+    #[error("the limit on {name} cannot be set: {why}")]
+    BadLimit {
+        /// Which.
+        name: &'static str,
+        /// What would do.
+        why: String,
+    },
+    /// Limits were given to a job that has no cgroup.
+    #[error("limits need a level of isolation that keeps them: ask for `limits` or `sandbox`")]
+    LimitsWithoutIsolation,
+    /// A path of the sandbox is relative or leads upwards.
+    #[error("{0} cannot be part of a sandbox: give an absolute path without `..`")]
+    BadSandboxPath(PathBuf),
+    /// The program does not begin with [`stage_two`](crate::stage_two).
+    #[error("this program cannot isolate jobs: call airunner_exec::stage_two() first in its main")]
+    StageTwoMissing,
+    /// The level needs a cgroup, and none can be made.
+    #[error("the job needs a cgroup: say where with Spec::cgroups, or ask for best effort")]
+    NoCgroups,
+    /// A cgroup cannot be used.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The host cannot give a part of the isolation.
+    #[error("this host cannot give the job {measure}: {source}; change the host, or ask for best effort")]
+    Unavailable {
+        /// Which.
+        measure: Measure,
+        /// Why.
+        source: io::Error,
+    },
+    /// The one system call by which isolated jobs are born is refused.
+    #[error(
+        "clone3 is refused: {0}; run Linux 5.14 or later, and allow the call where a container's filter forbids it"
+    )]
+    CloneRefused(io::Error),
+    /// Preparing the process failed.
+    #[error("the job's process cannot {step}{}: {source}", at(.path))]
+    StageTwo {
+        /// Where it was.
+        step: Step,
+        /// The file concerned; empty if none is.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process that was to become the job ended before it was ready.
+    #[error("the job's process ended before its command ran ({0}): give it more memory if it was killed")]
+    Ended(String),
     /// A log file cannot be made.
     #[error("log {path} cannot be made: {source}; give each attempt a new, writable directory")]
     Log {
@@ -83,6 +140,10 @@ pub enum SpawnError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+fn at(path: &std::path::Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!(" at {}", path.display()) }
 }
 
 /// A mark file, or the directory of marks, cannot be used.

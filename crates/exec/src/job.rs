@@ -4,7 +4,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{self, Pid, WaitId, WaitIdOptions};
@@ -15,9 +18,13 @@ use tokio::time::{Sleep, sleep};
 
 use crate::error::SpawnError;
 use crate::input::Input;
-use crate::output::{Drained, Outcome, Output, OutputError, Pump};
+use crate::isolation::Measure;
+use crate::leader::Leader;
+use crate::log_reader::{LogError, LogReader, Position, Progress};
+use crate::output::{Drained, Outcome, Output, OutputError, Pump, Source};
+use crate::pty::{self, Master, TerminalSize};
 use crate::spec::{JobId, Spec};
-use crate::start::{self, Leader, Started};
+use crate::start::{self, Started, Streams};
 use crate::{group, procfs};
 
 /// The usual time between the signal of [`Job::stop`] and the kill.
@@ -53,6 +60,16 @@ pub enum Exit {
     Lost,
 }
 
+impl Exit {
+    fn of(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Lost,
+        }
+    }
+}
+
 /// Whether a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -62,13 +79,25 @@ pub enum Status {
     Ended(Exit),
 }
 
-/// CPU time of the first process and of the children that it waited for, to a clock tick (10 ms).
+/// What a job used: with a cgroup, all its processes; without one, the first process and the children that it waited
+/// for, to a clock tick (10 ms). What the host does not count is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Usage {
-    /// In user mode.
+    /// CPU time in user mode.
     pub user: Duration,
-    /// In the kernel.
+    /// CPU time in the kernel.
     pub system: Duration,
+    /// The most memory at a time, in bytes.
+    pub peak_memory: Option<u64>,
+    /// Processes that were killed because its memory ran out.
+    pub oom_kills: Option<u64>,
+    /// The most processes and threads at a time.
+    pub peak_processes: Option<u64>,
+    /// Read from block devices.
+    pub read_bytes: Option<u64>,
+    /// Written to block devices.
+    pub written_bytes: Option<u64>,
 }
 
 /// How a job ended.
@@ -76,9 +105,9 @@ pub struct Usage {
 pub struct Completion {
     /// How its first process ended.
     pub exit: Exit,
-    /// What it used, where `/proc` tells.
+    /// What it used, where the host tells.
     pub usage: Option<Usage>,
-    /// Members of the group that outlived `SIGKILL` by five seconds: stuck in the kernel, or of a user whom
+    /// Processes of it that outlived `SIGKILL` by five seconds: stuck in the kernel, or of a user whom
     /// this process may not kill. Empty but on a sick machine; the mark stays then.
     pub survivors: Vec<u32>,
 }
@@ -105,6 +134,10 @@ pub struct Job {
     input: Option<Input>,
     output: Option<Output>,
     outcome: watch::Receiver<Outcome>,
+    terminal: Option<Arc<Master>>,
+    log_dir: Option<PathBuf>,
+    logged: watch::Receiver<Progress>,
+    left_out: Vec<Measure>,
 }
 
 #[derive(Debug)]
@@ -123,13 +156,15 @@ impl Job {
     /// # Panics
     /// Outside of a tokio runtime with time and IO.
     pub async fn spawn(spec: Spec) -> Result<Self, SpawnError> {
-        let (id, buffer) = (spec.id.clone(), spec.buffer);
+        let (id, buffer, log_dir) = (spec.id.clone(), spec.buffer, spec.log_dir.clone());
         let system = |action| move |source| SpawnError::System { action, source };
-        let Started { leader, pidfd, stdin, stdout, stderr, logs } = start_patiently(spec).await?;
+        let Started { leader, pidfd, streams, logs, left_out } = start_patiently(spec).await?;
         let pid = leader.pid.as_raw_nonzero().get().cast_unsigned();
         let watched = watch(pidfd).map_err(system("watch the process"))?;
-        let input = stdin.map(Input::new).transpose().map_err(system("write its input"))?;
-        let (mut pump, output) = Pump::new(stdout, stderr, buffer).map_err(system("read its output"))?;
+        let Carried { input, stdout, stderr, terminal } =
+            Carried::new(streams).map_err(system("carry its streams"))?;
+        let (progress, logged) = watch::channel(Progress::default());
+        let (mut pump, output) = Pump::new(stdout, stderr, buffer, progress);
         if let Some(logs) = logs {
             pump.log_to(logs.keep());
         }
@@ -141,7 +176,8 @@ impl Job {
             let completion = supervise(leader, watched, stop_receiver).await;
             state_sender.send_replace(State::Ended(completion));
         });
-        Ok(Self { id, pid, state, stops, input, output: Some(output), outcome })
+        let output = Some(output);
+        Ok(Self { id, pid, state, stops, input, output, outcome, terminal, log_dir, logged, left_out })
     }
 
     /// The id from the specification.
@@ -149,8 +185,8 @@ impl Job {
         &self.id
     }
 
-    /// The first process, which is also the number of the group. Once the job has ended the number may be
-    /// another's.
+    /// The first process, which is also the number of the group: the command's, or in a sandbox its init's, which passes
+    /// signals on. Once the job has ended the number may be another's.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -163,7 +199,12 @@ impl Job {
         }
     }
 
-    /// CPU time, once the job has ended.
+    /// What the job runs without, though its level has it: only with [`Spec::best_effort`] anything at all.
+    pub fn left_out(&self) -> &[Measure] {
+        &self.left_out
+    }
+
+    /// What it used, once the job has ended.
     pub fn usage(&self) -> Option<Usage> {
         match &*self.state.borrow() {
             State::Running => None,
@@ -171,7 +212,7 @@ impl Job {
         }
     }
 
-    /// The standard input, where the specification asks for one; `None` if it was taken before.
+    /// The standard input, where the specification asks for one or for a terminal; `None` if it was taken before.
     ///
     /// It stays open as long as it or this handle lives: take it and drop it to end the input.
     pub fn input(&mut self) -> Option<Input> {
@@ -186,7 +227,29 @@ impl Job {
         self.output.take()
     }
 
-    /// Waits until no process of the job's group is left. Safe to cancel, and may be called again.
+    /// The output from any position, out of the files in [`Spec::log_dir`]: any number of readers, which slow neither
+    /// the job nor each other. Blocks shortly.
+    ///
+    /// The job still waits for whoever has the live [`output`](Self::output): take it and drop it where only the files
+    /// are read.
+    ///
+    /// # Errors
+    /// [`LogError`] if the job keeps no files, or they were taken away.
+    pub fn output_from(&self, from: Position) -> Result<LogReader, LogError> {
+        let directory = self.log_dir.as_deref().ok_or(LogError::NoLogs)?;
+        LogReader::open(directory, from, self.logged.clone())
+    }
+
+    /// Changes the size of its terminal, in characters; the job is told by a signal (`SIGWINCH`).
+    ///
+    /// # Errors
+    /// [`NoTerminal`] if it has none.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<(), NoTerminal> {
+        let terminal = self.terminal.as_ref().ok_or(NoTerminal)?;
+        pty::resize(terminal.as_ref(), TerminalSize { rows, columns }).map_err(|_| NoTerminal)
+    }
+
+    /// Waits until no process of the job's group, or of its cgroup, is left. Safe to cancel, and may be called again.
     ///
     /// Does not wait for the output to be read: for that see [`drained`](Self::drained).
     pub async fn wait(&self) -> Completion {
@@ -219,6 +282,41 @@ impl Job {
         // The supervisor is gone only when the job is.
         let _ = self.stops.send(Stop { signal, grace });
         self.wait().await
+    }
+}
+
+/// The job has no terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job has no terminal: ask for one with Spec::pty")]
+pub struct NoTerminal;
+
+/// The streams, ready for the runtime.
+struct Carried {
+    input: Option<Input>,
+    stdout: Source,
+    stderr: Option<Source>,
+    terminal: Option<Arc<Master>>,
+}
+
+impl Carried {
+    fn new(streams: Streams) -> io::Result<Self> {
+        Ok(match streams {
+            Streams::Pipes { stdin, stdout, stderr } => Self {
+                input: stdin.map(Input::to_pipe).transpose()?,
+                stdout: Source::pipe(stdout)?,
+                stderr: Some(Source::pipe(stderr)?),
+                terminal: None,
+            },
+            Streams::Terminal(master) => {
+                let master = Arc::new(Master::new(master)?);
+                Self {
+                    input: Some(Input::to_terminal(Arc::clone(&master))),
+                    stdout: Source::Terminal(Arc::clone(&master)),
+                    stderr: None,
+                    terminal: Some(master),
+                }
+            }
+        })
     }
 }
 
@@ -255,28 +353,32 @@ async fn supervise(
         tokio::select! {
             () = ended(&watched, pid) => break,
             stop = stops.recv(), if listening => if let Some(stop) = stop {
-                kill_at = Some(request(pid, &stop, kill_at));
+                kill_at = Some(request(&leader, &stop, kill_at));
             } else {
                 // The handle was dropped.
                 listening = false;
-                group::kill(pid);
+                leader.kill();
             },
             () = due(&mut kill_at) => {
                 kill_at = None;
-                group::kill(pid);
+                leader.kill();
             }
         }
     }
     // The leader is not reaped yet, so the number is still this group's: kill the rest now.
-    group::kill(pid);
-    let usage = tokio::task::spawn_blocking(move || usage(pid)).await.ok().flatten();
+    leader.kill();
+    let cgroup = leader.cgroup().map(|cgroup| cgroup.leaf().clone());
+    let counted = tokio::task::spawn_blocking(move || usage(pid)).await.ok().flatten();
     // The leader is a zombie, so this does not block.
-    let exit = leader.reap().map_or(Exit::Lost, |status| match (status.code(), status.signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Lost,
-    });
-    let survivors = group::settle(pid).await;
+    let exit = leader.reap().map_or(Exit::Lost, Exit::of);
+    let mut survivors = group::settle(pid).await;
+    let mut usage = counted;
+    if let Some(cgroup) = cgroup {
+        survivors.extend(cgroup.settle().await);
+        survivors.sort_unstable();
+        survivors.dedup();
+        usage = cgroup.usage().or(usage);
+    }
     if survivors.is_empty() {
         // It fails only when the runtime is shutting down; the next sweep removes the mark then.
         let _ = tokio::task::spawn_blocking(move || leader.forget()).await;
@@ -306,13 +408,13 @@ async fn ended(watched: &AsyncFd<OwnedFd>, pid: Pid) {
 }
 
 /// Signals the group, and says when it is to be killed: at the earliest time anyone asked for.
-fn request(pid: Pid, stop: &Stop, earlier: Option<Pin<Box<Sleep>>>) -> Pin<Box<Sleep>> {
+fn request(leader: &Leader, stop: &Stop, earlier: Option<Pin<Box<Sleep>>>) -> Pin<Box<Sleep>> {
     if stop.signal == Signal::Kill || stop.grace.is_zero() {
-        group::kill(pid);
+        leader.kill();
     } else {
-        group::signal(pid, stop.signal.number());
+        group::signal(leader.pid, stop.signal.number());
         // A stopped process hears nothing but this and the kill.
-        group::signal(pid, process::Signal::CONT);
+        group::signal(leader.pid, process::Signal::CONT);
     }
     let kill_at = Box::pin(sleep(stop.grace));
     match earlier {
@@ -333,7 +435,15 @@ fn usage(pid: Pid) -> Option<Usage> {
     let stat = procfs::stat(pid).ok()?;
     let rate = rustix::param::clock_ticks_per_second().max(1);
     let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / rate);
-    Some(Usage { user: time(stat.user_ticks), system: time(stat.system_ticks) })
+    Some(Usage {
+        user: time(stat.user_ticks),
+        system: time(stat.system_ticks),
+        peak_memory: None,
+        oom_kills: None,
+        peak_processes: None,
+        read_bytes: None,
+        written_bytes: None,
+    })
 }
 
 impl Signal {

@@ -7,13 +7,24 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::error::SpawnError;
-use crate::spec::Spec;
+use crate::plan::Program;
 use crate::user::RunAs;
+
+/// Why a command names no program.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    NotFound,
+    /// This is a directory.
+    Directory(PathBuf),
+    /// This may not be executed.
+    Closed(PathBuf),
+}
 
 /// The absolute path of the command's program. Blocks.
 ///
-/// As execvp(3): a candidate that the job's user cannot execute is passed over for a later one.
-pub(crate) fn program(spec: &Spec) -> Result<PathBuf, SpawnError> {
+/// As execvp(3): a candidate that the job's user cannot execute is passed over for a later one. Without a user the
+/// modes alone count.
+pub(crate) fn program(spec: &Program, user: Option<RunAs>) -> Result<PathBuf, Missing> {
     let named = Path::new(&spec.command);
     let mut candidates = Vec::new();
     if spec.command.as_bytes().contains(&b'/') {
@@ -33,7 +44,7 @@ pub(crate) fn program(spec: &Spec) -> Result<PathBuf, SpawnError> {
             directory.get_or_insert(path);
         } else if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
             closed.get_or_insert(path);
-        } else if spec.run_as.is_none_or(|user| searchable(user, &meta) && reachable(&path, user)) {
+        } else if user.is_none_or(|user| searchable(user, &meta) && reachable(&path, user)) {
             return Ok(path);
         } else {
             doubtful.get_or_insert(path);
@@ -42,19 +53,35 @@ pub(crate) fn program(spec: &Spec) -> Result<PathBuf, SpawnError> {
     // An access list may grant what the mode does not show, so the kernel decides on a doubtful one.
     match (doubtful, closed, directory) {
         (Some(path), ..) => Ok(path),
-        (_, Some(path), _) => Err(SpawnError::NotExecutable(path)),
-        (.., Some(path)) => Err(SpawnError::IsDirectory(path)),
-        _ => Err(not_found(spec)),
+        (_, Some(path), _) => Err(Missing::Closed(path)),
+        (.., Some(path)) => Err(Missing::Directory(path)),
+        _ => Err(Missing::NotFound),
+    }
+}
+
+impl Missing {
+    /// With what was looked for.
+    pub(crate) fn explain(self, program: &Program) -> SpawnError {
+        let by_path = program.command.as_bytes().contains(&b'/');
+        match self {
+            Self::Directory(path) => SpawnError::IsDirectory(path),
+            Self::Closed(path) => SpawnError::NotExecutable(path),
+            Self::NotFound => SpawnError::NotFound {
+                command: program.command.to_string_lossy().into(),
+                searched: if by_path {
+                    program.directory.to_string_lossy().into()
+                } else {
+                    program.search_path().to_string_lossy().into()
+                },
+            },
+        }
     }
 }
 
 /// The working directory, as far as the supervisor can tell; the kernel has the last word for the job's user.
-pub(crate) fn check_directory(spec: &Spec) -> Result<(), SpawnError> {
-    let refuse = |source| SpawnError::BadDirectory { path: spec.directory.clone(), source };
-    if !spec.directory.is_absolute() {
-        return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, "give an absolute path")));
-    }
-    if !fs::metadata(&spec.directory).map_err(refuse)?.is_dir() {
+pub(crate) fn check_directory(directory: &Path) -> Result<(), SpawnError> {
+    let refuse = |source| SpawnError::BadDirectory { path: directory.to_owned(), source };
+    if !fs::metadata(directory).map_err(refuse)?.is_dir() {
         return Err(refuse(io::ErrorKind::NotADirectory.into()));
     }
     Ok(())
@@ -82,20 +109,17 @@ fn searchable(user: RunAs, meta: &Metadata) -> bool {
     mode & bit != 0
 }
 
-fn not_found(spec: &Spec) -> SpawnError {
-    let by_path = spec.command.as_bytes().contains(&b'/');
-    let searched =
-        if by_path { spec.directory.to_string_lossy() } else { spec.search_path().to_string_lossy() };
-    SpawnError::NotFound { command: spec.command.to_string_lossy().into(), searched: searched.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::JobId;
 
-    fn spec(command: &str, directory: &Path, path: &str) -> Spec {
-        Spec::new(JobId::new("a").unwrap(), command).directory(directory).env("PATH", path)
+    fn spec(command: &str, directory: &Path, path: &str) -> Program {
+        Program {
+            command: command.into(),
+            arguments: Vec::new(),
+            environment: [("PATH".into(), path.into())].into(),
+            directory: directory.to_owned(),
+        }
     }
 
     fn place(path: &Path, mode: u32) {
@@ -112,7 +136,7 @@ mod tests {
         fs::create_dir_all(root.join("two/tool")).unwrap();
         place(&root.join("three/tool"), 0o755);
         place(&root.join("tool"), 0o755);
-        let found = |command, path: &str| program(&spec(command, root, path)).unwrap();
+        let found = |command, path: &str| program(&spec(command, root, path), None).unwrap();
         let all = format!("{0}/none:{0}/one:{0}/two:{0}/three", root.display());
         assert_eq!(found("tool", &all), root.join("three/tool"));
         assert_eq!(found("tool", "three:"), root.join("three/tool"), "a relative place is the job's");
@@ -126,11 +150,11 @@ mod tests {
         let root = dir.path();
         place(&root.join("one/plain"), 0o644);
         fs::create_dir_all(root.join("one/sub")).unwrap();
-        let refused = |command| program(&spec(command, root, "one")).unwrap_err();
-        assert!(matches!(refused("plain"), SpawnError::NotExecutable(_)));
-        assert!(matches!(refused("sub"), SpawnError::IsDirectory(_)));
-        assert!(matches!(refused("./one"), SpawnError::IsDirectory(_)));
-        assert!(matches!(refused("ghost"), SpawnError::NotFound { .. }));
+        let refused = |command| program(&spec(command, root, "one"), None).unwrap_err();
+        assert!(matches!(refused("plain"), Missing::Closed(_)));
+        assert!(matches!(refused("sub"), Missing::Directory(_)));
+        assert!(matches!(refused("./one"), Missing::Directory(_)));
+        assert!(matches!(refused("ghost"), Missing::NotFound));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct Process {
 pub(crate) struct Record {
     pub(crate) boot: String,
     pub(crate) supervisor: Process,
+    /// Its cgroup, if it has one of its own; it may not be made yet.
+    pub(crate) cgroup: Option<PathBuf>,
     /// The leader and its group; nobody yet in the first step.
     pub(crate) leader: Option<(Process, Pid)>,
 }
@@ -45,11 +47,12 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// The first step. Blocks, as all here.
-    pub(crate) fn place(directory: &Path, id: &JobId) -> Result<Self, MarkError> {
+    pub(crate) fn place(directory: &Path, id: &JobId, cgroup: Option<PathBuf>) -> Result<Self, MarkError> {
         prepare_directory(directory)?;
         let own = procfs::own().map_err(MarkError::io("/proc/self/stat"))?;
         let boot = procfs::boot_id().map_err(MarkError::io("/proc/sys/kernel/random/boot_id"))?;
-        let record = Record { boot, supervisor: Process { pid: own.pid, start: own.start }, leader: None };
+        let supervisor = Process { pid: own.pid, start: own.start };
+        let record = Record { boot, supervisor, cgroup, leader: None };
         let mark = Self { path: path(directory, id), draft: draft(directory, id), record };
         let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&mark.path);
         match written {
@@ -91,7 +94,10 @@ impl Record {
         let leader = self.leader.map_or(String::new(), |(leader, group)| {
             format!("leader={} {} {group}\n", leader.pid, leader.start)
         });
-        format!("{FIRST_LINE}\nboot={}\nsupervisor={pid} {start}\n{leader}{LAST_LINE}\n", self.boot)
+        // It is UTF-8 and has no line feed: `Cgroups` sees to that.
+        let cgroup =
+            self.cgroup.as_ref().map_or(String::new(), |path| format!("cgroup={}\n", path.display()));
+        format!("{FIRST_LINE}\nboot={}\nsupervisor={pid} {start}\n{cgroup}{leader}{LAST_LINE}\n", self.boot)
     }
 
     /// `None` if the text is cut off or of another version.
@@ -101,13 +107,18 @@ impl Record {
         let boot = lines.next()?.strip_prefix("boot=")?.to_owned();
         let supervisor = numbers(lines.next()?.strip_prefix("supervisor=")?)?;
         let mut next = lines.next()?;
+        let mut cgroup = None;
+        if let Some(path) = next.strip_prefix("cgroup=") {
+            cgroup = Some(PathBuf::from(path));
+            next = lines.next()?;
+        }
         let mut leader = None;
         if let Some(fields) = next.strip_prefix("leader=") {
             let (process, group) = fields.rsplit_once(' ')?;
             leader = Some((numbers(process)?, procfs::parse_pid(group)?));
             next = lines.next()?;
         }
-        (next == LAST_LINE && lines.next().is_none()).then_some(Self { boot, supervisor, leader })
+        (next == LAST_LINE && lines.next().is_none()).then_some(Self { boot, supervisor, cgroup, leader })
     }
 }
 
@@ -158,7 +169,8 @@ mod tests {
     fn a_mark_reads_back_and_a_cut_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let id = JobId::new("job-1").unwrap();
-        let mut mark = Mark::place(dir.path(), &id).unwrap();
+        let cgroup = Some(PathBuf::from("/sys/fs/cgroup/a b/job-1"));
+        let mut mark = Mark::place(dir.path(), &id, cgroup).unwrap();
         let read = || fs::read_to_string(path(dir.path(), &id)).unwrap();
         assert_eq!(Record::parse(&read()).unwrap(), mark.record);
         mark.started(rustix::process::getpid()).unwrap();
@@ -176,10 +188,10 @@ mod tests {
     fn one_id_has_one_mark() {
         let dir = tempfile::tempdir().unwrap();
         let id = JobId::new("job-1").unwrap();
-        let first = Mark::place(dir.path(), &id).unwrap();
-        assert!(matches!(Mark::place(dir.path(), &id), Err(MarkError::Exists(_))));
+        let first = Mark::place(dir.path(), &id, None).unwrap();
+        assert!(matches!(Mark::place(dir.path(), &id, None), Err(MarkError::Exists(_))));
         first.remove();
-        Mark::place(dir.path(), &id).unwrap();
+        Mark::place(dir.path(), &id, None).unwrap();
     }
 
     #[test]

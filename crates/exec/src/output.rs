@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::job::State;
+use crate::log_reader::Progress;
+use crate::pty::Master;
 
 /// The most bytes of one [`Chunk`].
 pub const CHUNK_LIMIT: usize = 64 * 1024;
@@ -23,7 +25,7 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// Which of a job's two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
-    /// Descriptor 1.
+    /// Descriptor 1; all that is written to a terminal.
     Stdout,
     /// Descriptor 2.
     Stderr,
@@ -95,28 +97,44 @@ pub(crate) struct Pump {
     stderr: Side,
     sequence: u64,
     reader: Option<mpsc::Sender<Chunk>>,
+    /// What is in the log files, for their readers.
+    logged: watch::Sender<Progress>,
     error: Option<OutputError>,
 }
 
 #[derive(Debug)]
 struct Side {
-    pipe: Option<pipe::Receiver>,
+    source: Option<Source>,
     buffer: Vec<u8>,
     offset: u64,
     log: Option<Arc<File>>,
 }
 
+/// Where a stream comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Pipe(pipe::Receiver),
+    Terminal(Arc<Master>),
+}
+
 impl Pump {
-    pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd, buffer: usize) -> io::Result<(Self, Output)> {
+    /// A terminal has one stream only.
+    pub(crate) fn new(
+        stdout: Source,
+        stderr: Option<Source>,
+        buffer: usize,
+        logged: watch::Sender<Progress>,
+    ) -> (Self, Output) {
         let (sender, chunks) = mpsc::channel(buffer);
         let pump = Self {
-            stdout: Side::new(stdout)?,
-            stderr: Side::new(stderr)?,
+            stdout: Side::new(Some(stdout)),
+            stderr: Side::new(stderr),
             sequence: 0,
             reader: Some(sender),
+            logged,
             error: None,
         };
-        Ok((pump, Output { chunks }))
+        (pump, Output { chunks })
     }
 
     pub(crate) fn log_to(&mut self, (stdout, stderr): (File, File)) {
@@ -136,6 +154,7 @@ impl Pump {
             self.carry(stream, read).await;
         }
         let held = self.drain().await;
+        self.logged.send_modify(|logged| logged.ended = true);
         // The reader sees the end only when the outcome can be asked for.
         let drained = Drained { stdout: self.stdout.offset, stderr: self.stderr.offset, held };
         outcome.send_replace(Some(self.error.take().map_or(Ok(drained), Err)));
@@ -179,12 +198,12 @@ impl Pump {
         };
         let length = match read {
             Ok(0) => {
-                side.pipe = None;
+                side.source = None;
                 return;
             }
             Ok(length) => length,
             Err(source) => {
-                side.pipe = None;
+                side.source = None;
                 self.fail(stream, "read", source);
                 return;
             }
@@ -195,9 +214,12 @@ impl Pump {
         if let Some(log) = side.log.clone() {
             let (back, written) = append(log, bytes).await;
             bytes = back;
-            if let Err(source) = written {
-                side.log = None;
-                self.fail(stream, "logged", source);
+            match written {
+                Ok(()) => self.tell(stream),
+                Err(source) => {
+                    side.log = None;
+                    self.fail(stream, "logged", source);
+                }
             }
         }
         let chunk = Chunk { sequence: self.sequence, stream, offset, bytes };
@@ -210,6 +232,14 @@ impl Pump {
         }
     }
 
+    /// Lets the readers of the log have what was written.
+    fn tell(&self, stream: Stream) {
+        self.logged.send_modify(|logged| match stream {
+            Stream::Stdout => logged.stdout = self.stdout.offset,
+            Stream::Stderr => logged.stderr = self.stderr.offset,
+        });
+    }
+
     /// The first error is told; the rest of the output is still carried.
     fn fail(&mut self, stream: Stream, action: &'static str, source: io::Error) {
         self.error.get_or_insert(OutputError { stream, action, source: Arc::new(source) });
@@ -217,26 +247,36 @@ impl Pump {
 }
 
 impl Side {
-    fn new(pipe: OwnedFd) -> io::Result<Self> {
-        let pipe = Some(pipe::Receiver::from_owned_fd(pipe)?);
-        Ok(Self { pipe, buffer: vec![0; CHUNK_LIMIT], offset: 0, log: None })
+    fn new(source: Option<Source>) -> Self {
+        Self { source, buffer: vec![0; CHUNK_LIMIT], offset: 0, log: None }
     }
 
     fn open(&self) -> bool {
-        self.pipe.is_some()
+        self.source.is_some()
     }
 
     /// Safe to cancel: nothing is read then.
     async fn read(&mut self) -> io::Result<usize> {
-        match &mut self.pipe {
-            Some(pipe) => pipe.read(&mut self.buffer).await,
+        match &mut self.source {
+            Some(Source::Pipe(pipe)) => pipe.read(&mut self.buffer).await,
+            Some(Source::Terminal(master)) => master.read(&mut self.buffer).await,
             None => Ok(0),
         }
     }
 
-    /// How many bytes the pipe holds now.
+    /// How many bytes are there to be read now.
     fn waiting(&self) -> u64 {
-        self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok()).unwrap_or(0)
+        match &self.source {
+            Some(Source::Pipe(pipe)) => rustix::io::ioctl_fionread(pipe).unwrap_or(0),
+            Some(Source::Terminal(master)) => rustix::io::ioctl_fionread(master).unwrap_or(0),
+            None => 0,
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn pipe(pipe: OwnedFd) -> io::Result<Self> {
+        Ok(Self::Pipe(pipe::Receiver::from_owned_fd(pipe)?))
     }
 }
 
@@ -257,7 +297,9 @@ mod tests {
     async fn a_full_log_disk_is_told_and_the_live_output_goes_on() {
         let (out, mut job) = io::pipe().unwrap();
         let (err, _) = io::pipe().unwrap();
-        let (mut pump, mut output) = Pump::new(out.into(), err.into(), 4).unwrap();
+        let (out, err) = (Source::pipe(out.into()).unwrap(), Source::pipe(err.into()).unwrap());
+        let (logged, _) = watch::channel(Progress::default());
+        let (mut pump, mut output) = Pump::new(out, Some(err), 4, logged);
         let full = || File::options().write(true).open("/dev/full").unwrap();
         pump.log_to((full(), full()));
         job.write_all(b"bytes").unwrap();

@@ -1,10 +1,16 @@
 //! What to run and how: the job's name and its specification. Nothing here touches the system.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::cgroup::Cgroups;
+use crate::isolation::Isolation;
+use crate::limits::Limits;
+use crate::plan::Program;
+use crate::pty::TerminalSize;
+use crate::sandbox::Sandbox;
 use crate::user::RunAs;
 
 /// The one variable that the library adds to a job's environment: its [`JobId`].
@@ -51,15 +57,6 @@ impl fmt::Display for JobId {
     }
 }
 
-/// How far a job is kept from the rest of the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Isolation {
-    /// A process group and, with [`Spec::run_as`], another user; nothing else.
-    #[default]
-    None,
-}
-
 /// Where a job's standard input comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stdin {
@@ -72,7 +69,8 @@ pub enum Stdin {
 
 /// What to run: an argv (never a shell line), and all that the process gets. Nothing is inherited.
 ///
-/// Defaults: no environment, no input, directory `/`, the caller's own user, no files, a buffer of 16 chunks.
+/// Defaults: no environment, no input, directory `/`, the caller's own user, no files, a buffer of 16 chunks, no
+/// isolation.
 #[derive(Clone)]
 pub struct Spec {
     pub(crate) id: JobId,
@@ -81,11 +79,17 @@ pub struct Spec {
     pub(crate) env: BTreeMap<OsString, OsString>,
     pub(crate) directory: PathBuf,
     pub(crate) run_as: Option<RunAs>,
+    pub(crate) same_user: bool,
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) mark_dir: Option<PathBuf>,
     pub(crate) buffer: usize,
     pub(crate) isolation: Isolation,
     pub(crate) stdin: Stdin,
+    pub(crate) terminal: Option<TerminalSize>,
+    pub(crate) limits: Limits,
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) best_effort: bool,
 }
 
 impl Spec {
@@ -102,11 +106,17 @@ impl Spec {
             env: BTreeMap::new(),
             directory: PathBuf::from("/"),
             run_as: None,
+            same_user: false,
             log_dir: None,
             mark_dir: None,
             buffer: DEFAULT_BUFFER,
             isolation: Isolation::None,
             stdin: Stdin::Empty,
+            terminal: None,
+            limits: Limits::default(),
+            cgroups: None,
+            sandbox: Sandbox::default(),
+            best_effort: false,
         }
     }
 
@@ -147,6 +157,15 @@ impl Spec {
         self
     }
 
+    /// Runs the job under this process's own user, at [`Isolation::Limits`] or more.
+    ///
+    /// There a job whose user nobody chose is refused: the caller's user may read the caller's keys.
+    #[must_use]
+    pub fn same_user(mut self) -> Self {
+        self.same_user = true;
+        self
+    }
+
     /// Keeps both streams byte for byte in the new files `stdout` and `stderr` of this directory.
     ///
     /// The directory is made (mode 0700) if it is missing and its parent is there. Files that exist are
@@ -183,17 +202,66 @@ impl Spec {
         self
     }
 
-    /// Chooses the isolation level.
+    /// Gives the job a terminal of this size, in characters: as its controlling terminal, and as standard input, output
+    /// and error, in the one stream [`Stream::Stdout`](crate::Stream). What is typed comes from
+    /// [`Job::input`](crate::Job::input), whatever [`stdin`](Self::stdin) says.
+    ///
+    /// Needs [`stage_two`](crate::stage_two).
+    #[must_use]
+    pub fn pty(mut self, rows: u16, columns: u16) -> Self {
+        self.terminal = Some(TerminalSize { rows, columns });
+        self
+    }
+
+    /// Chooses the isolation level. More than none needs [`stage_two`](crate::stage_two),
+    /// [`cgroups`](Self::cgroups), and the job's user to be chosen: [`run_as`](Self::run_as) or
+    /// [`same_user`](Self::same_user).
     #[must_use]
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self
     }
 
-    pub(crate) fn search_path(&self) -> &OsStr {
-        self.env
-            .get(OsStr::new("PATH"))
-            .map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), OsString::as_os_str)
+    /// Sets what the job may use at most, at [`Isolation::Limits`] or more.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Says where the job's cgroup is made.
+    #[must_use]
+    pub fn cgroups(mut self, cgroups: &Cgroups) -> Self {
+        self.cgroups = Some(cgroups.clone());
+        self
+    }
+
+    /// Says what a job at [`Isolation::Sandbox`] sees.
+    #[must_use]
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
+    /// Runs the job also without what this host cannot give, and tells of it:
+    /// [`Job::left_out`](crate::Job::left_out). Otherwise that is an error.
+    ///
+    /// Its user, the limits of each single process and the capabilities that it loses are never left out.
+    #[must_use]
+    pub fn best_effort(mut self) -> Self {
+        self.best_effort = true;
+        self
+    }
+
+    pub(crate) fn program(&self) -> Program {
+        let mut environment = self.env.clone();
+        environment.insert(JOB_ID_VARIABLE.into(), self.id.as_str().into());
+        Program {
+            command: self.command.clone(),
+            arguments: self.args.clone(),
+            environment,
+            directory: self.directory.clone(),
+        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! Starts a job's first process, or leaves nothing. All of it blocks; must not wait for the process.
+//!
+//! What needs neither isolation nor a terminal is started here, by the standard library; the rest by
+//! [`launch`](crate::launch).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -7,16 +10,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::error::SpawnError;
+use crate::isolation::{Isolation, Measure};
+use crate::leader::Leader;
 use crate::mark::Mark;
-use crate::spec::{Isolation, JOB_ID_VARIABLE, Spec, Stdin};
+use crate::spec::{JOB_ID_VARIABLE, Spec, Stdin};
 use crate::user::RunAs;
-use crate::{group, lookup};
+use crate::{launch, lookup};
 
 /// A job that runs, with all that its supervisor needs.
 #[derive(Debug)]
@@ -24,21 +29,22 @@ pub(crate) struct Started {
     pub(crate) leader: Leader,
     /// Readable once the leader has ended.
     pub(crate) pidfd: OwnedFd,
-    /// Only where the specification asks for one.
-    pub(crate) stdin: Option<OwnedFd>,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
+    pub(crate) streams: Streams,
     pub(crate) logs: Option<Logs>,
+    pub(crate) left_out: Vec<Measure>,
 }
 
-/// The first process of a job, not yet reaped: as long as this lives, the group's number is its own.
-///
-/// Dropping it kills the group; the mark goes when the leader is reaped.
+/// The supervisor's ends.
 #[derive(Debug)]
-pub(crate) struct Leader {
-    pub(crate) pid: Pid,
-    child: Option<Child>,
-    mark: Option<Mark>,
+pub(crate) enum Streams {
+    Pipes {
+        /// Only where the specification asks for one.
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// Of which this is the master.
+    Terminal(OwnedFd),
 }
 
 /// The files of a job's output. Dropping them removes them, unless they are kept.
@@ -58,10 +64,21 @@ struct Made {
 pub(crate) fn start(spec: &Spec) -> Result<Started, SpawnError> {
     check_strings(spec)?;
     check_user(spec)?;
-    lookup::check_directory(spec)?;
-    let program = lookup::program(spec)?;
+    check_isolation(spec)?;
+    if spec.isolation == Isolation::None && spec.terminal.is_none() {
+        start_plainly(spec)
+    } else {
+        launch::start(spec)
+    }
+}
+
+fn start_plainly(spec: &Spec) -> Result<Started, SpawnError> {
+    lookup::check_directory(&spec.directory)?;
+    let named = spec.program();
+    let program = lookup::program(&named, spec.run_as).map_err(|missing| missing.explain(&named))?;
     let logs = spec.log_dir.as_deref().map(Logs::create).transpose()?;
-    let mark = spec.mark_dir.as_deref().map(|directory| Mark::place(directory, &spec.id)).transpose()?;
+    let place = |directory: &PathBuf| Mark::place(directory, &spec.id, None);
+    let mark = spec.mark_dir.as_ref().map(place).transpose()?;
     let mut child = match command(spec, &program).spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -73,19 +90,15 @@ pub(crate) fn start(spec: &Spec) -> Result<Started, SpawnError> {
     };
     let stdin = child.stdin.take().map(OwnedFd::from);
     let pipes = (child.stdout.take(), child.stderr.take());
-    let pid = Pid::from_child(&child);
-    let mut leader = Leader { pid, child: Some(child), mark };
-    // From here on a failure drops the leader, which undoes all.
-    if let Some(mark) = leader.mark.as_mut() {
-        mark.started(pid)?;
-    }
-    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)
+    let leader = Leader::spawned(child, mark)?;
+    let pidfd = pidfd_open(leader.pid, PidfdFlags::NONBLOCK)
         .map_err(|error| SpawnError::System { action: "watch the process", source: error.into() })?;
     let (Some(stdout), Some(stderr)) = pipes else {
         let source = io::ErrorKind::BrokenPipe.into();
         return Err(SpawnError::System { action: "take the process's pipes", source });
     };
-    Ok(Started { leader, pidfd, stdin, stdout: stdout.into(), stderr: stderr.into(), logs })
+    let streams = Streams::Pipes { stdin, stdout: stdout.into(), stderr: stderr.into() };
+    Ok(Started { leader, pidfd, streams, logs, left_out: Vec::new() })
 }
 
 fn check_strings(spec: &Spec) -> Result<(), SpawnError> {
@@ -110,9 +123,23 @@ fn check_strings(spec: &Spec) -> Result<(), SpawnError> {
         Err(SpawnError::Nul("arguments"))
     } else if nul(spec.directory.as_os_str().as_bytes()) {
         Err(SpawnError::Nul("working directory"))
-    } else {
+    } else if spec.directory.is_absolute() {
         Ok(())
+    } else {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "give an absolute path");
+        Err(SpawnError::BadDirectory { path: spec.directory.clone(), source })
     }
+}
+
+fn check_isolation(spec: &Spec) -> Result<(), SpawnError> {
+    if spec.isolation == Isolation::None {
+        return if spec.limits.is_none() { Ok(()) } else { Err(SpawnError::LimitsWithoutIsolation) };
+    }
+    if spec.run_as.is_none() && !spec.same_user {
+        return Err(SpawnError::UserNotChosen);
+    }
+    spec.limits.check()?;
+    spec.sandbox.check()
 }
 
 /// The standard library drops supplementary groups only for root. A process that may change its user by a mere
@@ -144,9 +171,7 @@ fn command(spec: &Spec, program: &Path) -> Command {
     if let Some(user) = spec.run_as {
         command.uid(user.uid).gid(user.gid);
     }
-    match spec.isolation {
-        Isolation::None => command.process_group(0),
-    };
+    command.process_group(0);
     command
 }
 
@@ -159,6 +184,13 @@ fn explain(spec: &Spec, program: PathBuf, source: io::Error) -> SpawnError {
         Some(Errno::ACCESS) if directory_closed => {
             SpawnError::BadDirectory { path: spec.directory.clone(), source }
         }
+        _ => explain_execution(program, source),
+    }
+}
+
+/// What execve(2) means by its error.
+pub(crate) fn explain_execution(program: PathBuf, source: io::Error) -> SpawnError {
+    match Errno::from_io_error(&source) {
         Some(Errno::ACCESS | Errno::PERM) => SpawnError::NotExecutable(program),
         Some(Errno::NOEXEC) => SpawnError::BadFormat(program),
         Some(Errno::TXTBSY) => SpawnError::Busy(program),
@@ -169,40 +201,8 @@ fn explain(spec: &Spec, program: PathBuf, source: io::Error) -> SpawnError {
     }
 }
 
-impl Leader {
-    /// Collects the exit status of a leader that has ended. The group's number is free from here on.
-    pub(crate) fn reap(&mut self) -> io::Result<std::process::ExitStatus> {
-        self.child.take().map_or(Err(io::ErrorKind::NotFound.into()), |mut child| child.wait())
-    }
-
-    /// The last step: the job has ended and the group is empty.
-    pub(crate) fn forget(&mut self) {
-        if let Some(mark) = self.mark.take() {
-            mark.remove();
-        }
-    }
-}
-
-impl Drop for Leader {
-    fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        group::kill(self.pid);
-        let mark = self.mark.take();
-        // Waiting may block on a leader stuck in the kernel, and a drop must not. Without a thread the mark
-        // stays for the sweep, and init reaps the leader after this process.
-        let reaper = std::thread::Builder::new().name("job-reaper".into());
-        let _ = reaper.spawn(move || {
-            if child.wait().is_ok()
-                && let Some(mark) = mark
-            {
-                mark.remove();
-            }
-        });
-    }
-}
-
 impl Logs {
-    fn create(directory: &Path) -> Result<Self, SpawnError> {
+    pub(crate) fn create(directory: &Path) -> Result<Self, SpawnError> {
         let refuse = |path: &Path| {
             let path = path.to_owned();
             move |source| SpawnError::Log { path, source }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::task::spawn_blocking;
 
+use crate::cgroup::{self, Leaf};
 use crate::error::MarkError;
 use crate::mark::{Process, Record};
 use crate::procfs::{self, Stat};
@@ -37,16 +38,19 @@ enum Verdict {
     Live,
     Unknown,
     Ended,
-    /// Killed, and these groups are to be waited for.
-    Killed(Vec<Pid>),
+    /// Killed, and these are to be waited for.
+    Killed {
+        groups: Vec<Pid>,
+        cgroup: Option<Leaf>,
+    },
 }
 
 /// Kills the jobs whose supervisor was killed, as their marks in `directory` tell, and removes the marks.
 ///
 /// Call it at start, before the first job; each supervisor needs a directory of its own. A group is killed only if its leader still has the pid and the
 /// start time of the mark, or if a member began with the job's [`JOB_ID_VARIABLE`]; a supervisor that runs,
-/// this process among them, keeps its jobs. Marks of an earlier boot are removed. What left the job's group
-/// is not found.
+/// this process among them, keeps its jobs. Marks of an earlier boot are removed. A job's cgroup is killed and removed
+/// with all that is in it; without one, what left the job's group is not found.
 ///
 /// # Errors
 /// [`MarkError`] if the directory is writable by others or unreadable. A missing one is an empty one.
@@ -63,10 +67,14 @@ pub async fn sweep(directory: impl Into<PathBuf>) -> Result<Swept, MarkError> {
                 unmark(&directory, &id).await;
                 swept.cleared.push(id);
             }
-            Verdict::Killed(groups) => {
+            Verdict::Killed { groups, cgroup } => {
                 let mut left = false;
                 for group in groups {
                     left |= !group::settle(group).await.is_empty();
+                }
+                if let Some(cgroup) = cgroup {
+                    left |= !cgroup.settle().await.is_empty();
+                    cgroup.remove();
                 }
                 if left {
                     swept.survived.push(id);
@@ -126,7 +134,13 @@ fn judge(id: &JobId, text: &str, boot: &str, processes: &[Stat]) -> Verdict {
         return Verdict::Live;
     }
     let entry = format!("{JOB_ID_VARIABLE}={id}");
+    // The cgroup has the job's name and holds nothing else: what is in it is the job's, wherever it moved itself.
+    let cgroup = record.cgroup.as_deref().map(cgroup::leaf_at).filter(Leaf::exists);
     let mut killed = false;
+    if let Some(cgroup) = &cgroup {
+        killed = cgroup.is_populated();
+        cgroup.kill();
+    }
     let mut groups = Vec::new();
     for stat in processes.iter().filter(|stat| stat.alive()) {
         let Some(target) = target(stat, &record, &entry) else { continue };
@@ -139,7 +153,10 @@ fn judge(id: &JobId, text: &str, boot: &str, processes: &[Stat]) -> Verdict {
             }
         }
     }
-    if killed { Verdict::Killed(groups) } else { Verdict::Ended }
+    if !killed && let Some(cgroup) = &cgroup {
+        cgroup.remove();
+    }
+    if killed { Verdict::Killed { groups, cgroup } } else { Verdict::Ended }
 }
 
 /// What is proven to be the job's when a process is seen: that process with its group, or only the process.

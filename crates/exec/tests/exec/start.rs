@@ -221,3 +221,14 @@ async fn what_another_user_may_not_enter_or_execute_is_told_apart() {
     let closed = private.directory(root.join("sub"));
     assert!(matches!(Job::spawn(closed).await, Err(SpawnError::BadDirectory { .. })));
 }
+
+/// This program's `main` is the test harness's, which knows nothing of stage two.
+#[tokio::test]
+async fn a_program_without_stage_two_is_told_to_call_it() {
+    use airunner_exec::Isolation::{Limits, Sandbox};
+    let isolated = [Limits, Sandbox].map(|level| shell("true").isolation(level).same_user().best_effort());
+    for spec in isolated.into_iter().chain([shell("true").pty(24, 80)]) {
+        let error = Job::spawn(spec).await.unwrap_err();
+        assert!(matches!(error, SpawnError::StageTwoMissing), "{error}");
+    }
+}
