@@ -242,16 +242,12 @@ impl App {
     async fn found_principal(&self, wanted: &Principal) -> Result<Option<Principal>> {
         let id = &wanted.id;
         let found = self.context.stores.principals.get_principal(id).await?;
-        if let Some(found) = &found {
-            if found.status != PrincipalStatus::Active || found.principal_type != wanted.principal_type {
-                return Err(Error::new(
-                    Label::PrincipalNotActive,
-                    format!(
-                        "the principal {id} is {} and {}: it is left so",
-                        found.principal_type, found.status
-                    ),
-                ));
-            }
+        if let Some(found) = &found
+            && (found.status != PrincipalStatus::Active || found.principal_type != wanted.principal_type)
+        {
+            let (kind, status) = (found.principal_type, found.status);
+            let message = format!("the principal {id} is {kind} and {status}: it is left so");
+            return Err(Error::new(Label::PrincipalNotActive, message));
         }
         Ok(found)
     }

@@ -6,6 +6,7 @@ use airunner_core::{Error, KeyAlgorithm, Label, Result, Signer};
 use airunner_pki::SubjectPublicKey;
 use async_trait::async_trait;
 use aws_sdk_kms::{
+    operation::create_alias::CreateAliasError,
     primitives::Blob,
     types::{KeyMetadata, KeySpec, KeyState, KeyUsageType, MessageType, SigningAlgorithmSpec, Tag},
 };
@@ -149,7 +150,7 @@ pub async fn create_key(aws: &Aws, alias: &str, purpose: KmsUse, description: &s
     let named = aws.kms().create_alias().alias_name(alias).target_key_id(&arn).send().await;
     match named {
         Ok(_) => Ok(arn),
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_already_exists_exception()) => {
+        Err(error) if error.as_service_error().is_some_and(CreateAliasError::is_already_exists_exception) => {
             give_up(aws, &arn).await;
             let there = describe(aws, alias).await?;
             check_usable(&there, alias)

@@ -3,7 +3,10 @@
 use airunner_core::{Error, Label, Result, Secret};
 use aws_sdk_secretsmanager::{
     error::SdkError,
-    operation::{create_secret::CreateSecretError, get_secret_value::GetSecretValueError},
+    operation::{
+        create_secret::CreateSecretError, describe_secret::DescribeSecretError,
+        get_secret_value::GetSecretValueError,
+    },
 };
 
 use crate::{Aws, error::Deed, parameters::PLACEHOLDER};
@@ -95,7 +98,7 @@ async fn exists(aws: &Aws, name: &str) -> Result<bool> {
     match aws.secrets().describe_secret().secret_id(name).send().await {
         Ok(_) => Ok(true),
         Err(error)
-            if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) =>
+            if error.as_service_error().is_some_and(DescribeSecretError::is_resource_not_found_exception) =>
         {
             Ok(false)
         }

@@ -12,7 +12,7 @@ use airunner_host::{
     Home, OpenHost,
     bootstrap::Plan,
     config::Environment,
-    local::{self, LocalPlan, Means},
+    local::{self, CloudPlan, LocalPlan, Means},
     open_app,
 };
 use airunner_net::system::{SystemClock, SystemRandom};
@@ -46,7 +46,13 @@ impl Bench {
 
 async fn bootstrapped(home: &Home) -> OpenHost {
     let random = Arc::new(SystemRandom::new());
-    let means = Means { variable: &|_| None, clock: Arc::new(SystemClock), random: random.clone() };
+    let means = Means {
+        variable: &|_| None,
+        flags: Vec::new(),
+        watch: &|_| Ok(()),
+        clock: Arc::new(SystemClock),
+        random: random.clone(),
+    };
     let plan = LocalPlan {
         environment: Environment::Local,
         domain: None,
@@ -57,6 +63,7 @@ async fn bootstrapped(home: &Home) -> OpenHost {
         metrics_addr: None,
         key_passphrase_file: None,
         same_user: true,
+        cloud: CloudPlan::default(),
         steps: Plan::first_admin().unwrap(),
     };
     let local = local::bootstrap(home, &plan, &means).await.unwrap();

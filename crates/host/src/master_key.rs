@@ -35,7 +35,7 @@ pub struct MasterKey {
 /// Who has the key.
 enum Wrap {
     /// This process: AES-256-GCM, a random nonce before each.
-    Here { key: LessSafeKey, random: Arc<dyn SecureRandom> },
+    Here { key: Box<LessSafeKey>, random: Arc<dyn SecureRandom> },
     /// KMS.
     Held(Arc<dyn KeyWrap>),
 }
@@ -173,7 +173,7 @@ impl MasterKey {
     ) -> Result<Self> {
         let key =
             UnboundKey::new(&AES_256_GCM, key).map_err(|_| Error::internal("AES-256 takes 32 bytes"))?;
-        Ok(Self { wrap: Wrap::Here { key: LessSafeKey::new(key), random }, kind, salt })
+        Ok(Self { wrap: Wrap::Here { key: Box::new(LessSafeKey::new(key)), random }, kind, salt })
     }
 }
 

@@ -193,7 +193,7 @@ struct Plan {
 impl Plan {
     fn configured(flags: &Flags) -> Result<Self> {
         let (config, home) = Self::config(flags)?;
-        let options = options(&config)?;
+        let options = options(&config);
         // An environment in memory leaves its credentials where the CLI finds them.
         let home = home.filter(|_| config.store().backend() == Backend::Memory);
         Ok(Self { config, home, options })
@@ -241,7 +241,7 @@ impl Plan {
                 text.parse().map_err(|_| Error::new(Label::Config, format!("{text:?} is no address")))
             }
         };
-        let mut options = options(&config)?;
+        let mut options = options(&config);
         options.no_auth = true;
         options.api_addr = at(&flags.api_addr, NO_AUTH_PORTS.0)?;
         options.plain_addr = at(&flags.plain_addr, NO_AUTH_PORTS.1)?;
@@ -250,10 +250,10 @@ impl Plan {
     }
 }
 
-fn options(config: &Config) -> Result<ServeOptions> {
+fn options(config: &Config) -> ServeOptions {
     let server = config.server();
     let limits = config.limits();
-    Ok(ServeOptions {
+    ServeOptions {
         api_addr: server.api_addr(),
         proxies: server.proxies().to_vec(),
         grpc_addr: server.grpc_addr(),
@@ -285,7 +285,7 @@ fn options(config: &Config) -> Result<ServeOptions> {
         body_timeout: BODY_TIMEOUT,
         streams_per_principal: limits.streams_per_principal(),
         no_auth: false,
-    })
+    }
 }
 
 /// Where the server's certificate and its key come from.

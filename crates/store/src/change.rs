@@ -55,7 +55,7 @@ fn denials(rows: &dyn Rows, now: Timestamp) -> Result<DenialSnapshot> {
     for change in rows.changes_after(number, MAX_CHANGES)? {
         match change.kind {
             ChangeKind::Principal { id, .. } => {
-                principals.retain(|(denied, _)| denied.folded() != id.folded())
+                principals.retain(|(denied, _)| denied.folded() != id.folded());
             }
             ChangeKind::Certificate { reference, .. } => certificates.retain(|denied| *denied != reference),
             ChangeKind::Issuers => {}

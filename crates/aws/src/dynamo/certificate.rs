@@ -14,6 +14,7 @@ use super::{
     DynamoRows,
     item::{Fields, Item, Row},
     key::{CERTIFICATE_SHARDS, RowKey, shard, ttl},
+    lineage::Lineage,
     listing::{Bounds, Listing, at_one_time, numbered, timed},
     transaction::Rely,
 };
@@ -288,7 +289,7 @@ impl CertificateRows for DynamoRows {
     ) -> Result<Vec<CertificateRef>> {
         // An index may be behind by what was issued a moment ago; the lineages are not.
         let mut found = Vec::new();
-        for reference in self.lineages(principal)?.iter().flat_map(|lineage| lineage.members()) {
+        for reference in self.lineages(principal)?.iter().flat_map(Lineage::members) {
             if found.len() >= limit {
                 break;
             }
@@ -331,7 +332,7 @@ impl CertificateRows for DynamoRows {
     }
 
     fn begin_lineage(&mut self, certificate: &Certificate) -> Result<()> {
-        self.take_slot(&certificate.principal_id)?;
+        self.take_slot(&certificate.principal_id);
         let mut lineage = self.lineage(certificate, true)?;
         lineage.add(certificate);
         self.keep_lineage(&lineage);

@@ -218,9 +218,10 @@ impl Transaction {
         lanes.retain(|lane| !lane.ready.is_empty());
         let head = |lane: &Lane<P>| lane.ready.front().map(|(place, _)| place.clone());
         let at = (0..lanes.len()).reduce(|best, other| {
-            let other_is_first = match listing.descending {
-                true => head(&lanes[other]) > head(&lanes[best]),
-                false => head(&lanes[other]) < head(&lanes[best]),
+            let other_is_first = if listing.descending {
+                head(&lanes[other]) > head(&lanes[best])
+            } else {
+                head(&lanes[other]) < head(&lanes[best])
             };
             if other_is_first { other } else { best }
         });

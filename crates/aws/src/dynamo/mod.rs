@@ -121,9 +121,8 @@ fn run<T>(link: &Arc<Link>, intent: Intent, act: &mut impl FnMut(&mut dyn Rows) 
                 }
                 return Ok(result);
             }
-            Err(Fault::Met) => {}
             Err(Fault::Throttled(error)) if attempt + 1 == ATTEMPTS => return Err(error),
-            Err(Fault::Throttled(_)) => {}
+            Err(Fault::Met | Fault::Throttled(_)) => {}
             Err(fault) => return Err(fault.error()),
         }
         link.wait(tokio::time::sleep(pause(&*link.random, attempt)));

@@ -71,7 +71,7 @@ impl EnrollmentRows for DynamoRows {
 
     fn insert_token(&mut self, token: &EnrollmentToken) -> Result<()> {
         let number = self.tx.number(token.created_at);
-        let item = write_token(token, number)?;
+        let item = write_token(token, number);
         self.tx.put(RowKey::of(&ENROLLMENTS, &token.id.to_string()), item);
         Ok(())
     }
@@ -87,7 +87,7 @@ impl EnrollmentRows for DynamoRows {
             certificate: Some(certificate.reference()),
             ..read_token(&item)?
         };
-        self.tx.put(key, write_token(&token, number)?);
+        self.tx.put(key, write_token(&token, number));
         Ok(())
     }
 
@@ -120,8 +120,8 @@ fn read_token(item: &Item) -> Result<EnrollmentToken> {
     })
 }
 
-fn write_token(token: &EnrollmentToken, number: i64) -> Result<Item> {
-    let fields = Fields::default()
+fn write_token(token: &EnrollmentToken, number: i64) -> Item {
+    Fields::default()
         .bytes("secret_hash", token.secret_hash)
         .word("principal_id", &token.principal_id)
         .word("principal_type", token.principal_type)
@@ -136,8 +136,8 @@ fn write_token(token: &EnrollmentToken, number: i64) -> Result<Item> {
         .text("description", &token.description)
         .number("number", number)
         .word("created_shard", shard(token.id.as_bytes(), CERTIFICATE_SHARDS))
-        .number("ttl", ttl(token.expires_at));
-    Ok(fields.done())
+        .number("ttl", ttl(token.expires_at))
+        .done()
 }
 
 impl IssuerRows for DynamoRows {

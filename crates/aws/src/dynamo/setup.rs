@@ -5,6 +5,7 @@ use std::time::Duration;
 use airunner_core::{Error, Label, Result};
 use aws_sdk_dynamodb::{
     Client,
+    operation::{create_table::CreateTableError, describe_table::DescribeTableError},
     types::{
         AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
         ProjectionType, ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification,
@@ -64,7 +65,7 @@ async fn describe(client: &Client, name: &str) -> Result<Option<TableDescription
     match client.describe_table().table_name(name).send().await {
         Ok(output) => Ok(output.table),
         Err(error)
-            if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) =>
+            if error.as_service_error().is_some_and(DescribeTableError::is_resource_not_found_exception) =>
         {
             Ok(None)
         }
@@ -165,7 +166,9 @@ async fn create(client: &Client, table: &Table, name: &str) -> Result<()> {
     match made {
         Ok(_) => Ok(()),
         // Another bootstrap is at it.
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_in_use_exception()) => {
+        Err(error)
+            if error.as_service_error().is_some_and(CreateTableError::is_resource_in_use_exception) =>
+        {
             Ok(())
         }
         Err(error) => Err(fault(error, name).error()),

@@ -349,23 +349,20 @@ fn may_be_repeated(intent: Intent) -> bool {
 fn one(link: &Link, act: Act) -> Result<(), Fault> {
     let Act { table, key, item, condition, .. } = act;
     let name = link.name(table);
-    let answer = match item {
-        Some(item) => {
-            let put = link.client.put_item().table_name(&name).set_item(Some(item));
-            let put = put
-                .set_expression_attribute_names(condition.names())
-                .set_expression_attribute_values(condition.values())
-                .set_condition_expression(condition.expression);
-            link.wait(put.send()).map(drop).map_err(|error| fault(error, &name))
-        }
-        None => {
-            let delete = link.client.delete_item().table_name(&name).set_key(Some(key));
-            let delete = delete
-                .set_expression_attribute_names(condition.names())
-                .set_expression_attribute_values(condition.values())
-                .set_condition_expression(condition.expression);
-            link.wait(delete.send()).map(drop).map_err(|error| fault(error, &name))
-        }
+    let answer = if let Some(item) = item {
+        let put = link.client.put_item().table_name(&name).set_item(Some(item));
+        let put = put
+            .set_expression_attribute_names(condition.names())
+            .set_expression_attribute_values(condition.values())
+            .set_condition_expression(condition.expression);
+        link.wait(put.send()).map(drop).map_err(|error| fault(error, &name))
+    } else {
+        let delete = link.client.delete_item().table_name(&name).set_key(Some(key));
+        let delete = delete
+            .set_expression_attribute_names(condition.names())
+            .set_expression_attribute_values(condition.values())
+            .set_condition_expression(condition.expression);
+        link.wait(delete.send()).map(drop).map_err(|error| fault(error, &name))
     };
     noted(link, table, answer)
 }

@@ -94,9 +94,9 @@ impl World {
         let lines = BufReader::new(server.stdout.take().unwrap()).lines();
         self.server = Some(server);
         let ready = lines.map_while(Result::ok).find(|line| line.contains("{\"api\""));
-        let ready = ready.expect("the server says where it listens");
+        let ready = ready.unwrap_or_else(|| panic!("the server does not say where it listens"));
         let addresses: Value = serde_json::from_str(&ready[ready.find('{').unwrap()..]).unwrap();
-        self.address = addresses["api"].as_str().unwrap().to_owned();
+        addresses["api"].as_str().unwrap().clone_into(&mut self.address);
     }
 
     /// Runs a block of the runbook, on this principal and this certificate.

@@ -19,12 +19,11 @@ impl Work<'_> {
         let now = self.ground.clock.now();
         let admin = home.admin();
         self.check(&self.read_files(&admin)?, &admin.cert.display().to_string(), &roots, now)?;
-        match self.parameters() {
-            Some(_) => self.check(&self.uploaded().await?, "the server's certificate in SSM", &roots, now)?,
-            None => {
-                let server = home.server();
-                self.check(&self.read_files(&server)?, &server.cert.display().to_string(), &roots, now)?;
-            }
+        if self.parameters().is_some() {
+            self.check(&self.uploaded().await?, "the server's certificate in SSM", &roots, now)?;
+        } else {
+            let server = home.server();
+            self.check(&self.read_files(&server)?, &server.cert.display().to_string(), &roots, now)?;
         }
         if let Some(cloud) = self.ground.cloud {
             cloud.check_clock()?;

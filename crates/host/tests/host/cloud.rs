@@ -98,7 +98,7 @@ fn plan(create: bool) -> LocalPlan {
     }
 }
 
-fn means<'a>(watch: &'a (dyn Fn(&StepReport) -> Result<()> + Sync)) -> Means<'a> {
+fn means(watch: &(dyn Fn(&StepReport) -> Result<()> + Sync)) -> Means<'_> {
     Means { variable: &|_| None, flags: Vec::new(), watch, clock: Arc::new(SystemClock), random: random() }
 }
 
