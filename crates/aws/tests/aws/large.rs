@@ -82,7 +82,8 @@ async fn a_store_that_never_answers_is_given_up_in_time() {
     let names = TableNames::new("t", "test");
     let random = Arc::new(SeededRandom::new(3));
     let stores = DynamoStore::open(Client::from_conf(config.build()), names, random, output).stores();
-    let asked = stores.principals.get_principal(&records::id("w1"));
+    let id = records::id("w1");
+    let asked = stores.principals.get_principal(&id);
     let refused = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("it is given up");
     let refused = refused.unwrap_err();
     assert_eq!(refused.label(), Label::StoreUnavailable);

@@ -1,7 +1,7 @@
 //! AWS over the wire, through the real SDK, against an emulator: the DynamoDB backend against the conformance suite and
 //! what it alone promises, KMS, SSM, Secrets Manager, S3.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bed;
 mod faults;
