@@ -430,11 +430,14 @@ async fn due(kill_at: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
+/// `USER_HZ`, the unit of `/proc`, on every architecture that Rust runs Linux on. To ask for it takes `/proc/self/auxv` on
+/// kernels before 6.4, which a hardened process without root may not read.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// A zombie still has its times. Blocks.
 fn usage(pid: Pid) -> Option<Usage> {
     let stat = procfs::stat(pid).ok()?;
-    let rate = rustix::param::clock_ticks_per_second().max(1);
-    let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / rate);
+    let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND));
     Some(Usage {
         user: time(stat.user_ticks),
         system: time(stat.system_ticks),
