@@ -169,6 +169,8 @@ fn requests(things: &Things) -> BTreeMap<&'static str, (Vec<u8>, Expected)> {
                 (Code::NotFound, "not-found"),
             ),
         ),
+        // The root's key is not here: whoever may ask is told so.
+        (RENEW_ISSUER, good(&ca::RenewIssuerRequest {}, (Code::FailedPrecondition, "root-offline"))),
         (ENROLL, good(&ca::EnrollRequest { token: things.token.clone(), csr: key_and_csr().1 }, FINE)),
         (ENQUEUE, good(&job_pb::EnqueueJobsRequest { jobs: vec![job("true")], ..Default::default() }, FINE)),
         (
