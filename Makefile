@@ -26,7 +26,6 @@ build: ## build both binaries into ./bin
 test: test-tools terraform-tools ## install what the tests need and run all of them
 	$(CARGO) test --locked --workspace
 	tools/check-terraform
-	@$(MAKE) --no-print-directory test-vm
 
 test-vm: ## the tests of isolation in a virtual machine that has all cgroup controllers
 	tools/test-vm
