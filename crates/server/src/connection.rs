@@ -11,6 +11,7 @@ use airunner_core::{CertificateRef, Error, Label};
 use airunner_net::{Connection, ConnectionHandler, Limits, Refusal, RevocationView, serve_http};
 use async_trait::async_trait;
 use hyper::service::service_fn;
+use tokio::sync::Notify;
 
 use crate::{
     metrics::Metrics,
@@ -19,6 +20,8 @@ use crate::{
 
 /// How long a denied connection stays to tell its next request why, before it is asked to go away.
 const LINGER: Duration = Duration::from_millis(300);
+/// How long a connection that could not be authenticated waits for a request that it can tell why.
+const UNTOLD: Duration = Duration::from_secs(5);
 
 /// Who is behind a listener's connections.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +86,7 @@ impl Connections {
                 self.metrics.authenticated(error.label().as_str(), None);
                 tracing::warn!(address = %connection.peer.address, ?error, "a connection can't be authenticated");
                 let door = Door::Closed(error.label(), error.message().to_owned());
-                self.serve_through(connection, door).await;
+                self.refuse_through(connection, door).await;
             }
         }
     }
@@ -106,14 +109,43 @@ impl Connections {
         Ok(authenticated)
     }
 
+    /// Serves a connection that nothing is known of: what kept it from being authenticated may soon be over, and it
+    /// would never find out. So it is told why, and goes away.
+    async fn refuse_through(&self, connection: Connection, door: Door) {
+        let (handle, told) = (connection.handle.clone(), Arc::new(Notify::new()));
+        let until_told = async {
+            let _waited = tokio::time::timeout(UNTOLD, told.notified()).await;
+            tokio::time::sleep(LINGER).await;
+            handle.drain();
+            std::future::pending::<()>().await;
+        };
+        let tell = told.clone();
+        tokio::select! {
+            () = self.serve_telling(connection, door, move || tell.notify_one()) => {}
+            () = until_told => {}
+        }
+    }
+
     async fn serve_through(&self, connection: Connection, door: Door) {
+        self.serve_telling(connection, door, || {}).await;
+    }
+
+    /// Calls `answered` with each request that is answered.
+    async fn serve_telling(
+        &self,
+        connection: Connection,
+        door: Door,
+        answered: impl Fn() + Send + Sync + 'static,
+    ) {
         let Connection { stream, peer, handle } = connection;
-        let state = Arc::new((self.router.clone(), door, peer.address.to_string()));
+        let state = Arc::new((self.router.clone(), door, peer.address.to_string(), answered));
         let service = service_fn(move |request| {
             let state = state.clone();
             async move {
-                let (router, door, address) = &*state;
-                router.handle(door, address, request).await
+                let (router, door, address, answered) = &*state;
+                let answer = router.handle(door, address, request).await;
+                answered();
+                answer
             }
         });
         serve_http(stream, service, &self.limits, &handle).await;

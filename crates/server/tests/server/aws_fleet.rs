@@ -2,9 +2,8 @@
 //! off, and so is one that a hand wrote with the AWS CLI.
 
 use std::{
-    net::SocketAddr,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -15,16 +14,12 @@ use airunner_proto::{
     principal::v1::{SuspendPrincipalRequest, SuspendPrincipalResponse},
 };
 use airunner_testkit::emulator::{CREDENTIALS, REGION, program};
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet},
-};
 use tonic::Code;
 
 use crate::{
     aws::{OFFLINE_ROOT, World, in_aws},
     bed::*,
+    line::Line,
 };
 
 /// How long a denial may take to reach another server.
@@ -38,51 +33,6 @@ const LATE: Duration = Duration::from_millis(1_500);
 
 /// A call that asks the store nothing.
 const ALIVE: &str = "/grpc.health.v1.Health/Check";
-
-/// A server's way to AWS, which can be cut.
-struct Line {
-    address: SocketAddr,
-    open: Arc<Mutex<Option<JoinSet<()>>>>,
-    accepting: AbortHandle,
-}
-
-impl Line {
-    async fn to(endpoint: &str) -> Self {
-        let target = endpoint.trim_start_matches("http://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let open = Arc::new(Mutex::new(Some(JoinSet::new())));
-        let passing = open.clone();
-        let accepting = tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let target = target.clone();
-                if let Some(open) = passing.lock().unwrap().as_mut() {
-                    open.spawn(async move {
-                        if let Ok(mut far) = TcpStream::connect(target).await {
-                            let _ended = copy_bidirectional(&mut near, &mut far).await;
-                        }
-                    });
-                }
-            }
-        });
-        Self { address, open, accepting: accepting.abort_handle() }
-    }
-
-    /// Ends every connection, and takes none.
-    fn cut(&self) {
-        self.open.lock().unwrap().take();
-    }
-
-    fn mend(&self) {
-        *self.open.lock().unwrap() = Some(JoinSet::new());
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
 
 /// A server with its own way to the store.
 struct Server {
@@ -114,12 +64,9 @@ async fn suspend(world: &World, by: &Server, id: &str) {
 /// The worker's line ends with `label` within `limit` of now.
 async fn ends(worker: &mut Worker, label: &str, limit: Duration) {
     let began = now();
-    let end = worker.end().await;
+    worker.is_denied(label).await;
     let took = now().since(began);
-    assert_eq!((end.code, end.label.as_str()), (Code::Unauthenticated, label));
     assert!(took <= limit, "{label} took {took:?}");
-    let refused = worker.client.probe(WHO_AM_I).await.unwrap();
-    assert_eq!((refused.code, refused.label.as_str()), (Code::Unauthenticated, label));
 }
 
 /// Requests to the store for who presented a certificate.
@@ -174,7 +121,7 @@ fn a_denial_is_late_on_no_server_that_serves() {
         ends(&mut on_third, "principal-suspended", DENIED_WITHIN).await;
 
         // One is cut off from the store: it takes nobody new, and after five seconds serves nobody.
-        let (mut on_third, _) = worker(&world, &first, &third, "w4").await;
+        let (mut on_third, identity) = worker(&world, &first, &third, "w4").await;
         third.line.cut();
         let cut = now();
         suspend(&world, &first, "w4").await;
@@ -184,9 +131,15 @@ fn a_denial_is_late_on_no_server_that_serves() {
         assert_eq!((refused.code, refused.label.as_str()), (Code::Unavailable, "feed-stale"));
         // A worker's line asks the store, and may end by its silence before the feed's counts.
         assert_eq!(on_third.end().await.code, Code::Unavailable);
-        let is_served = async || on_third.client.probe(ALIVE).await.unwrap().code == Code::Ok;
-        until("live connections are refused", async || !is_served().await).await;
-        let refused = on_third.client.probe(ALIVE).await.unwrap();
+        let refused = Mutex::new(None);
+        until("live connections are refused", async || {
+            let answer = on_third.client.probe(ALIVE).await.unwrap();
+            let is_refused = answer.code != Code::Ok;
+            *refused.lock().unwrap() = is_refused.then_some(answer);
+            is_refused
+        })
+        .await;
+        let refused = refused.into_inner().unwrap().unwrap();
         assert_eq!((refused.code, refused.label.as_str()), (Code::Unavailable, "feed-stale"));
         let took = now().since(cut);
         assert!(took <= SERVES_NOBODY_AFTER + LATE, "it served for {took:?}");
@@ -194,10 +147,40 @@ fn a_denial_is_late_on_no_server_that_serves() {
         // Once it hears again it serves again, and knows what was denied meanwhile.
         third.line.mend();
         third.process.until_ready_says(200, "ready").await;
-        let refused = on_third.client.probe(WHO_AM_I).await.unwrap();
-        assert_eq!((refused.code, refused.label.as_str()), (Code::Unauthenticated, "principal-suspended"));
+        assert_eq!(world.bed.refused(&third.process, &identity).await, "principal-suspended");
         third.process.stop();
         first.process.stop();
+    });
+}
+
+#[test]
+fn a_table_that_is_dead_is_named_by_ready_until_it_answers_again() {
+    in_aws("aws_fleet::a_table_that_is_dead_is_named_by_ready_until_it_answers_again", async |world| {
+        world.configure_with_tables(OFFLINE_ROOT);
+        world.bootstrap().await;
+        let server = Server::start(&world).await;
+        let admin = world.bed.connect(&server.process, &world.bed.admin()).await;
+        assert_eq!(admin.probe(LIST_PRINCIPALS).await.unwrap().code, Code::Ok);
+        server.line.silence("airunner_prod_principals");
+        // Nothing asks this table but those who list it: what is asked of it is refused, by name and at once.
+        let refused = Mutex::new(Vec::new());
+        until("the table is found to be dead", async || {
+            refused.lock().unwrap().push(admin.probe(LIST_PRINCIPALS).await.unwrap());
+            server.process.ready().await.0 == 503
+        })
+        .await;
+        for answer in refused.into_inner().unwrap() {
+            assert_eq!((answer.code, answer.label.as_str()), (Code::Unavailable, "store-unavailable"));
+        }
+        let said = server.process.until_ready_says(503, "store-unavailable").await;
+        assert!(said.contains("the store's table principals does not answer"), "{said}");
+        // What asks other tables is served meanwhile.
+        assert_eq!(admin.probe(LIST_JOBS).await.unwrap().code, Code::Ok);
+
+        server.line.mend();
+        server.process.until_ready_says(200, "ready").await;
+        assert_eq!(admin.probe(LIST_PRINCIPALS).await.unwrap().code, Code::Ok);
+        server.process.stop();
     });
 }
 
@@ -227,9 +210,7 @@ fn an_edit_with_the_aws_cli_is_in_force_on_all_within_5_s() {
 
         // Who comes anew is refused by either, since the rows are what counts.
         for server in [&first, &second] {
-            let new = world.bed.connect(&server.process, &identity).await.probe(WHO_AM_I).await;
-            let label = new.map_or_else(|error| error.label().as_str().to_owned(), |answer| answer.label);
-            assert_eq!(label, "certificate-revoked");
+            assert_eq!(world.bed.refused(&server.process, &identity).await, "certificate-revoked");
         }
         first.process.stop();
         second.process.stop();

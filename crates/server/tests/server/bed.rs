@@ -29,6 +29,7 @@ use airunner_proto::{
     principal::v1::{self as principal, CreatePrincipalRequest, CreatePrincipalResponse},
 };
 use tempfile::TempDir;
+use tonic::Code;
 
 pub(crate) const WHO_AM_I: &str = "/airunner.principal.v1.PrincipalService/WhoAmI";
 pub(crate) const LIST_PRINCIPALS: &str = "/airunner.principal.v1.PrincipalService/ListPrincipals";
@@ -36,6 +37,7 @@ pub(crate) const CREATE_PRINCIPAL: &str = "/airunner.principal.v1.PrincipalServi
 pub(crate) const SUSPEND: &str = "/airunner.principal.v1.PrincipalService/SuspendPrincipal";
 pub(crate) const ISSUE: &str = "/airunner.ca.v1.CertificateService/IssueCertificate";
 pub(crate) const REVOKE: &str = "/airunner.ca.v1.CertificateService/RevokeCertificates";
+pub(crate) const LIST_JOBS: &str = "/airunner.job.v1.JobService/ListJobs";
 pub(crate) const DEQUEUE: &str = "/airunner.job.v1.JobService/DequeueJobs";
 pub(crate) const TAIL_AUDIT: &str = "/airunner.audit.v1.AuditService/TailAudit";
 
@@ -157,6 +159,12 @@ impl Bed {
     /// A connection to a server.
     pub(crate) async fn connect(&self, server: &Process, identity: &Identity) -> RawClient {
         RawClient::connect(self.tls(identity), &server.api.to_string()).await.unwrap()
+    }
+
+    /// How a new connection of this identity is refused: in the handshake or after it.
+    pub(crate) async fn refused(&self, server: &Process, identity: &Identity) -> String {
+        let answer = self.connect(server, identity).await.probe(WHO_AM_I).await;
+        answer.map_or_else(|error| error.label().as_str().to_owned(), |answer| answer.label)
     }
 
     /// A new principal with a certificate, made through this server.
@@ -295,6 +303,16 @@ impl Worker {
     /// How the line ended.
     pub(crate) async fn end(&mut self) -> Answer {
         tokio::time::timeout(PATIENCE, self.line.end()).await.expect("the line ends")
+    }
+
+    /// The line ends with this denial, and the connection serves nobody from then on: it says why for a moment, and
+    /// then goes away.
+    pub(crate) async fn is_denied(&mut self, label: &str) {
+        let end = self.end().await;
+        assert_eq!((end.code, end.label.as_str()), (Code::Unauthenticated, label));
+        if let Ok(refused) = self.client.probe(WHO_AM_I).await {
+            assert_eq!((refused.code, refused.label.as_str()), (Code::Unauthenticated, label));
+        }
     }
 }
 

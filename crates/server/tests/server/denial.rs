@@ -37,19 +37,11 @@ impl Pair {
     async fn denied(mut self, label: &str, deny: impl AsyncFnOnce(&Self)) {
         deny(&self).await;
         let denied = now();
-        let end = self.worker.end().await;
-        assert_eq!((end.code, end.label.as_str()), (Code::Unauthenticated, label));
-        let refused = self.worker.client.probe(WHO_AM_I).await.unwrap();
-        assert_eq!((refused.code, refused.label.as_str()), (Code::Unauthenticated, label));
+        self.worker.is_denied(label).await;
         let took = now().since(denied);
         assert!(took <= DENIED_WITHIN, "it took {took:?}");
-        // Whoever comes anew is refused by either, in the handshake or after it.
         for server in [&self.first, &self.second] {
-            let new = self.bed.connect(server, &self.identity).await.probe(WHO_AM_I).await;
-            assert_eq!(
-                new.map_or_else(|error| error.label().as_str().to_owned(), |answer| answer.label),
-                label
-            );
+            assert_eq!(self.bed.refused(server, &self.identity).await, label);
         }
         self.first.stop();
         self.second.stop();

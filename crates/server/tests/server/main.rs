@@ -11,4 +11,6 @@ mod clock;
 mod denial;
 mod disk;
 mod embedded;
+#[cfg(feature = "aws")]
+mod line;
 mod silence;
