@@ -22,7 +22,7 @@ use crate::{
     job::{
         hub::Subscription,
         line::{LineRequest, WorkerLine},
-        spec::JobSpec,
+        spec::NewJob,
     },
 };
 
@@ -60,23 +60,23 @@ impl Jobs {
     pub async fn enqueue(
         &self,
         caller: &Caller,
-        specs: Vec<JobSpec>,
+        jobs: Vec<NewJob>,
         request_id: Option<RequestId>,
     ) -> Result<Vec<JobId>> {
         let permit = caller.permit::<may::JobsSubmit>(Target::Any)?;
-        if specs.is_empty() || specs.len() > MAX_BATCH {
+        if jobs.is_empty() || jobs.len() > MAX_BATCH {
             return Err(Error::invalid("jobs", format!("send 1 to {MAX_BATCH} jobs")));
         }
-        self.submit(permit, specs, "EnqueueJobs", request_id).await
+        self.submit(permit, jobs, "EnqueueJobs", request_id).await
     }
 
     /// Adds a job and waits until its process runs, or it ended without one.
     ///
     /// # Errors
     /// `no-worker` at once where no worker waits on the queue; `job-ended` where it could not be run.
-    pub async fn start(&self, caller: &Caller, spec: JobSpec, request_id: Option<RequestId>) -> Result<Job> {
+    pub async fn start(&self, caller: &Caller, job: NewJob, request_id: Option<RequestId>) -> Result<Job> {
         let permit = caller.permit::<may::JobsSubmit>(Target::Any)?;
-        let queue = spec.queue.clone().unwrap_or_else(QueueName::default_queue);
+        let queue = job.queue.clone().unwrap_or_else(QueueName::default_queue);
         if !self.fleet.has_worker(&queue).await? {
             return Err(Error::new(
                 Label::NoWorker,
@@ -85,7 +85,7 @@ impl Jobs {
                 ),
             ));
         }
-        let ids = self.submit(permit, vec![spec], "StartJob", request_id).await?;
+        let ids = self.submit(permit, vec![job], "StartJob", request_id).await?;
         let id = ids.first().copied().ok_or_else(|| Error::internal("a job was added without an id"))?;
         self.until_started(caller, id).await
     }
@@ -222,7 +222,7 @@ impl Jobs {
         }
         let job = self.find(id).await?;
         let permit = caller.permit::<may::JobsAttach>(Target::Job(&job))?;
-        if !job.stdin {
+        if !job.spec.stdin {
             return Err(Error::invalid("job_id", "this job was enqueued without a standard input (`stdin`)"));
         }
         let audit = permit.audit(self.context.now(), "job.write-input", id);
@@ -255,7 +255,7 @@ impl Jobs {
     async fn submit(
         &self,
         permit: Permit<may::JobsSubmit>,
-        specs: Vec<JobSpec>,
+        jobs: Vec<NewJob>,
         method: &'static str,
         request_id: Option<RequestId>,
     ) -> Result<Vec<JobId>> {
@@ -265,13 +265,13 @@ impl Jobs {
             caller: caller.principal_id().clone(),
             method,
             id,
-            content: sha256(format!("{specs:?}").as_bytes()),
+            content: sha256(format!("{jobs:?}").as_bytes()),
         });
         let unique = self.context.settings.unique_jobs;
-        let jobs = specs
+        let jobs = jobs
             .into_iter()
-            .map(|spec| {
-                spec.into_job(JobId::new(now, &*self.context.random), caller.principal_id(), now, unique)
+            .map(|job| {
+                job.into_job(JobId::new(now, &*self.context.random), caller.principal_id(), now, unique)
             })
             .collect::<Result<Vec<_>>>()?;
         let queues: Vec<_> = jobs.iter().map(|job| job.queue.clone()).collect();

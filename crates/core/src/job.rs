@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEntry, Error, Fencing, JobId, Page, PageRequest, PrincipalId, QueueName, RequestKey, Result,
-    Timestamp, WorkerId,
+    AuditEntry, Error, Fencing, JobId, JobSpec, Page, PageRequest, PrincipalId, QueueName, RequestKey,
+    Result, Timestamp, WorkerId,
 };
 
 /// Where a job is in its life.
@@ -69,24 +69,6 @@ impl fmt::Display for JobState {
     }
 }
 
-/// How a job's standard streams are connected. A PTY comes with attaching for input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProcessType {
-    /// Separate pipes for stdout and stderr.
-    #[default]
-    Pipe,
-}
-
-/// A git repository that the worker clones before it runs the command in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repository {
-    /// Where it is.
-    pub url: String,
-    /// A commit id, branch or tag; empty is the remote's HEAD.
-    pub revision: String,
-}
-
 /// A worker's time-limited claim on a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -128,33 +110,10 @@ pub struct Job {
     pub id: JobId,
     /// Where it waits.
     pub queue: QueueName,
-    /// The program, looked up in the job's PATH.
-    pub command: String,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// Its environment. Values are shown to the lease holder only.
-    pub environment: BTreeMap<String, String>,
-    /// Where it runs, relative to its workspace; empty is the workspace.
-    pub working_dir: String,
-    /// What is cloned first.
-    pub repository: Option<Repository>,
     /// Whose job it is.
     pub owner: PrincipalId,
-    /// How its streams are connected.
-    pub process_type: ProcessType,
-    /// Whether its standard input is connected; without it, it is empty.
-    pub stdin: bool,
-    /// How long it may run; none is without limit.
-    pub timeout: Option<Duration>,
-    /// Attempts at most (those that were handed back don't count).
-    pub max_attempts: u32,
-    /// Whether an exit code other than 0 is an attempt that failed.
-    pub retry_on_exit: bool,
-    /// No second one of the same owner, command and arguments while this one waits or runs, whichever of the two asks
-    /// for it.
-    pub unique: bool,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
+    /// What is to be run.
+    pub spec: JobSpec,
     /// Where it is in its life.
     pub state: JobState,
     /// The number of its latest lease, from 1; also the first part of its events' sequence.
@@ -182,12 +141,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// Attempts where nothing else is said.
-    pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
-
     /// Whether another attempt is allowed after the latest.
     pub fn may_retry(&self) -> bool {
-        self.attempt.saturating_sub(self.handed_back) < self.max_attempts
+        self.attempt.saturating_sub(self.handed_back) < self.spec.max_attempts
     }
 
     /// Whether `holder` holds lease `attempt` at `now`.

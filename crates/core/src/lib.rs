@@ -12,6 +12,7 @@ mod event;
 mod id;
 mod issuer;
 mod job;
+mod job_spec;
 mod keyring;
 mod label;
 mod measure;
@@ -44,8 +45,9 @@ pub use id::{
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{
     AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobInput, JobState,
-    JobStore, Lease, LeaseExtension, LeaseRequest, ProcessType, Repository,
+    JobStore, Lease, LeaseExtension, LeaseRequest,
 };
+pub use job_spec::{JobSpec, ProcessType, Repository};
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use label::{Kind, Label};
 pub use measure::{Durations, Intent, StoreMeasures, Traffic};

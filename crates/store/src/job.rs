@@ -262,10 +262,10 @@ fn check_new(rows: &dyn Rows, jobs: &[Job]) -> Result<()> {
             ));
         }
         let known = rows.jobs_alike(job)?;
-        let before = alike.insert((job.owner.folded(), &job.command, &job.args), job.unique);
+        let before = alike.insert((job.owner.folded(), &job.spec.command, &job.spec.args), job.spec.unique);
         let any = known.any || before.is_some();
         let unique = known.unique || before == Some(true);
-        if unique || (job.unique && any) {
+        if unique || (job.spec.unique && any) {
             return Err(Error::new(
                 Label::JobNotUnique,
                 format!("a job of {} with this command and these arguments waits or runs", job.owner),
@@ -360,7 +360,7 @@ fn cancel(rows: &mut dyn Rows, id: &JobId, cancellation: Cancellation, audit: &A
 
 /// Standard input is there to be read by another attempt; after the last one nobody reads it.
 fn forget_input(rows: &mut dyn Rows, job: &Job) -> Result<()> {
-    if job.stdin && job.state.has_ended() { rows.delete_inputs(&job.id) } else { Ok(()) }
+    if job.spec.stdin && job.state.has_ended() { rows.delete_inputs(&job.id) } else { Ok(()) }
 }
 
 fn write_input(rows: &mut dyn Rows, id: &JobId, bytes: Vec<u8>, end: bool, audit: &AuditEntry) -> Result<()> {

@@ -14,8 +14,8 @@ mod event;
 mod issuance;
 mod issuer;
 mod job;
-mod job_spec;
 mod keyring;
+mod likeness;
 mod memory;
 pub mod output;
 mod paging;
@@ -36,7 +36,7 @@ pub mod backend {
         certificate::serial_taken,
         engine::{Engine, stores},
         job::control,
-        job_spec::{JobLife, JobSpec, alike},
+        likeness::alike,
         reference::{read as read_reference, write as write_reference},
         rows::*,
     };

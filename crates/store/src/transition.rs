@@ -30,7 +30,7 @@ pub(crate) fn end_attempt(job: &Job, outcome: &AttemptOutcome, now: Timestamp) -
     }
     if job.state == JobState::Failed && is_used_up(outcome) {
         let attempts = job.attempt.saturating_sub(job.handed_back);
-        job.reason = format!("{} (attempt {attempts} of {})", job.reason, job.max_attempts);
+        job.reason = format!("{} (attempt {attempts} of {})", job.reason, job.spec.max_attempts);
     }
     // A job whose own attempt failed waits behind the others; one that lost its worker keeps its place.
     if job.state == JobState::Scheduled && is_own_failure(outcome) {
@@ -61,7 +61,7 @@ pub(crate) fn end_event(job: &Job, outcome: AttemptOutcome, now: Timestamp) -> C
 fn next_state(job: &Job, outcome: &AttemptOutcome) -> JobState {
     match outcome {
         AttemptOutcome::Exited(Exit::Code(0)) => JobState::Completed,
-        AttemptOutcome::Exited(_) if !job.retry_on_exit => JobState::Completed,
+        AttemptOutcome::Exited(_) if !job.spec.retry_on_exit => JobState::Completed,
         AttemptOutcome::Cancelled(_) => JobState::Cancelled,
         AttemptOutcome::TimedOut(_) => JobState::TimedOut,
         // From here on the job would run again, but for a request to stop it.
@@ -114,7 +114,11 @@ fn is_own_failure(outcome: &AttemptOutcome) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use airunner_testkit::{clock::FakeClock, random::SeededRandom, records};
+    use airunner_testkit::{
+        clock::FakeClock,
+        random::SeededRandom,
+        records::{self, JobExt as _},
+    };
 
     use super::*;
 
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn an_exit_is_retried_only_where_the_job_asks_for_it_and_attempts_are_left() {
-        let asks = Job { retry_on_exit: true, ..running() };
+        let asks = running().with(|spec| spec.retry_on_exit = true);
         let exit = AttemptOutcome::Exited(Exit::Code(7));
         assert_eq!(after(&asks, &exit), JobState::Scheduled);
         assert_eq!(after(&Job { attempt: 3, ..asks.clone() }, &exit), JobState::Failed);
@@ -178,7 +182,8 @@ mod tests {
     fn what_someone_asked_to_stop_does_not_run_again() {
         let cancellation =
             Cancellation { at: NOW, signal: 15, grace: std::time::Duration::ZERO, by: "alice".to_owned() };
-        let asked = Job { cancellation: Some(cancellation), retry_on_exit: true, ..running() };
+        let asked =
+            Job { cancellation: Some(cancellation), ..running().with(|spec| spec.retry_on_exit = true) };
         for outcome in [
             AttemptOutcome::LeaseExpired,
             AttemptOutcome::HolderDenied,

@@ -14,8 +14,8 @@ use std::{
 use airunner_core::{
     Actor, AuditEntry, AuditOutcome, Certificate, CertificateRef, DataKey, DataKeyId, EnrollmentId,
     EnrollmentToken, Fingerprint, Issuance, IssuanceKind, Issuer, IssuerId, IssuerKind, IssuerState, Job,
-    JobId, JobState, KeyAlgorithm, KeyPurpose, KeyState, Keyring, LineageId, MasterKeyRecord, Principal,
-    PrincipalId, PrincipalStatus, PrincipalType, ProcessType, Profile, QueueName, RequestKey, Sealed,
+    JobId, JobSpec, JobState, KeyAlgorithm, KeyPurpose, KeyState, Keyring, LineageId, MasterKeyRecord,
+    Principal, PrincipalId, PrincipalStatus, PrincipalType, Profile, QueueName, RequestKey, Sealed,
     SecureRandom, Serial, ServerId, ServerRow, Timestamp,
 };
 use ring::digest::{SHA256, digest};
@@ -144,24 +144,20 @@ pub fn enrollment(
     }
 }
 
+/// Jobs that are not like others.
+pub trait JobExt {
+    /// The same job, but for what is to be run.
+    #[must_use]
+    fn with(self, change: impl FnOnce(&mut JobSpec)) -> Self;
+}
+
 /// A waiting job of `owner` that prints a line, in the default queue.
 pub fn job(owner: &str, now: Timestamp, random: &dyn SecureRandom) -> Job {
     Job {
         id: JobId::new(now, random),
         queue: QueueName::default_queue(),
-        command: "echo".to_owned(),
-        args: vec!["hello".to_owned()],
-        environment: BTreeMap::new(),
-        working_dir: String::new(),
-        repository: None,
         owner: id(owner),
-        process_type: ProcessType::Pipe,
-        stdin: false,
-        timeout: None,
-        max_attempts: Job::DEFAULT_MAX_ATTEMPTS,
-        retry_on_exit: false,
-        unique: false,
-        labels: BTreeMap::new(),
+        spec: JobSpec { command: "echo".to_owned(), args: vec!["hello".to_owned()], ..JobSpec::default() },
         state: JobState::Scheduled,
         attempt: 0,
         handed_back: 0,
@@ -174,6 +170,13 @@ pub fn job(owner: &str, now: Timestamp, random: &dyn SecureRandom) -> Job {
         visible_at: now,
         started_at: None,
         finished_at: None,
+    }
+}
+
+impl JobExt for Job {
+    fn with(mut self, change: impl FnOnce(&mut JobSpec)) -> Self {
+        change(&mut self.spec);
+        self
     }
 }
 

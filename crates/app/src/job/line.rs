@@ -324,7 +324,7 @@ impl WorkerLine {
     }
 
     fn claim(&mut self, job: Job, deadline: Timestamp) {
-        self.hold(job.id, job.attempt, job.stdin);
+        self.hold(job.id, job.attempt, job.spec.stdin);
         let task_token = self.context.task_tokens.make(job.id, job.attempt);
         self.outbox.push_back(LineMessage::Claim { job: Box::new(job), task_token, deadline });
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Component, path::Path, time::Duration};
 
 use airunner_core::{
-    Error, Job, JobId, JobState, PrincipalId, ProcessType, QueueName, Repository, Result, Timestamp,
+    Error, Job, JobId, JobSpec, JobState, PrincipalId, QueueName, Repository, Result, Timestamp,
     check_metadata,
 };
 
@@ -24,54 +24,37 @@ const MAX_ATTEMPTS: u32 = 100;
 
 /// What a caller wants to be run.
 #[derive(Clone, Debug, Default)]
-#[expect(missing_docs, reason = "each field is that of Job")]
-pub struct JobSpec {
+pub struct NewJob {
+    /// Where it is to wait; the default queue where nothing is said.
     pub queue: Option<QueueName>,
-    pub command: String,
-    pub args: Vec<String>,
-    pub environment: BTreeMap<String, String>,
-    pub working_dir: String,
-    pub repository: Option<Repository>,
-    pub timeout: Option<Duration>,
-    /// 0 is the default.
-    pub max_attempts: u32,
-    pub retry_on_exit: bool,
-    pub unique: bool,
-    pub labels: BTreeMap<String, String>,
     /// How long it waits before it may be taken.
     pub delay: Duration,
-    pub stdin: bool,
+    /// What is to be run.
+    pub spec: JobSpec,
 }
 
-impl JobSpec {
+impl NewJob {
     /// The job that this makes.
     ///
     /// # Errors
     /// `invalid-argument` naming the field.
     pub(crate) fn into_job(
-        self,
+        mut self,
         id: JobId,
         owner: &PrincipalId,
         now: Timestamp,
         unique: bool,
     ) -> Result<Job> {
-        self.check()?;
+        check(&self.spec)?;
+        if self.delay > MAX_DELAY {
+            return Err(Error::invalid("delay", "a delay is at most 30 days"));
+        }
+        self.spec.unique |= unique;
         Ok(Job {
             id,
             queue: self.queue.unwrap_or_else(QueueName::default_queue),
-            command: self.command,
-            args: self.args,
-            environment: self.environment,
-            working_dir: self.working_dir,
-            repository: self.repository,
             owner: owner.clone(),
-            process_type: ProcessType::Pipe,
-            stdin: self.stdin,
-            timeout: self.timeout,
-            max_attempts: if self.max_attempts == 0 { Job::DEFAULT_MAX_ATTEMPTS } else { self.max_attempts },
-            retry_on_exit: self.retry_on_exit,
-            unique: self.unique || unique,
-            labels: self.labels,
+            spec: self.spec,
             state: JobState::Scheduled,
             attempt: 0,
             handed_back: 0,
@@ -86,33 +69,30 @@ impl JobSpec {
             finished_at: None,
         })
     }
+}
 
-    fn check(&self) -> Result<()> {
-        if self.command.is_empty() || self.command.len() > MAX_COMMAND || self.command.contains('\0') {
-            return Err(Error::invalid("command", "a command is 1 to 4,096 bytes without NUL"));
-        }
-        let args_bytes: usize = self.args.iter().map(|arg| arg.len() + 1).sum();
-        if self.args.len() > MAX_ARGS || args_bytes > MAX_ARGS_BYTES {
-            return Err(Error::invalid("args", "arguments are at most 1,024, of at most 128 KiB together"));
-        }
-        if self.args.iter().any(|arg| arg.contains('\0')) {
-            return Err(Error::invalid("args", "an argument can't hold NUL"));
-        }
-        check_environment(&self.environment)?;
-        check_working_dir(&self.working_dir)?;
-        self.repository.as_ref().map_or(Ok(()), check_repository)?;
-        check_metadata("labels", &self.labels)?;
-        if self.timeout.is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
-            return Err(Error::invalid("timeout", "a time-out is more than zero and at most 7 days"));
-        }
-        if self.delay > MAX_DELAY {
-            return Err(Error::invalid("delay", "a delay is at most 30 days"));
-        }
-        if self.max_attempts > MAX_ATTEMPTS {
-            return Err(Error::invalid("max_attempts", "at most 100 attempts"));
-        }
-        Ok(())
+fn check(spec: &JobSpec) -> Result<()> {
+    if spec.command.is_empty() || spec.command.len() > MAX_COMMAND || spec.command.contains('\0') {
+        return Err(Error::invalid("command", "a command is 1 to 4,096 bytes without NUL"));
     }
+    let args_bytes: usize = spec.args.iter().map(|arg| arg.len() + 1).sum();
+    if spec.args.len() > MAX_ARGS || args_bytes > MAX_ARGS_BYTES {
+        return Err(Error::invalid("args", "arguments are at most 1,024, of at most 128 KiB together"));
+    }
+    if spec.args.iter().any(|arg| arg.contains('\0')) {
+        return Err(Error::invalid("args", "an argument can't hold NUL"));
+    }
+    check_environment(&spec.environment)?;
+    check_working_dir(&spec.working_dir)?;
+    spec.repository.as_ref().map_or(Ok(()), check_repository)?;
+    check_metadata("labels", &spec.labels)?;
+    if spec.timeout.is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
+        return Err(Error::invalid("timeout", "a time-out is more than zero and at most 7 days"));
+    }
+    if !(1..=MAX_ATTEMPTS).contains(&spec.max_attempts) {
+        return Err(Error::invalid("max_attempts", "1 to 100 attempts"));
+    }
+    Ok(())
 }
 
 fn check_environment(environment: &BTreeMap<String, String>) -> Result<()> {
@@ -176,7 +156,7 @@ mod tests {
     fn refused(change: impl FnOnce(&mut JobSpec)) -> Option<String> {
         let mut spec = JobSpec { command: "true".to_owned(), ..JobSpec::default() };
         change(&mut spec);
-        spec.check().err().and_then(|error| error.field().map(str::to_owned))
+        check(&spec).err().and_then(|error| error.field().map(str::to_owned))
     }
 
     #[test]

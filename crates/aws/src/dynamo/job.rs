@@ -4,7 +4,7 @@ use airunner_core::{
     Intent, Job, JobControl, JobFilter, JobId, JobInput, JobState, Lease, PrincipalId, QueueName, Result,
     Timestamp,
 };
-use airunner_store::backend::{Alike, InputWritten, JobLife, JobRows, JobSpec, Place, Visit, alike, control};
+use airunner_store::backend::{Alike, InputWritten, JobRows, Place, Visit, alike, control};
 use data_encoding::HEXLOWER;
 
 use super::{
@@ -21,14 +21,14 @@ const COUNTED: i32 = 1_000;
 
 pub(super) fn read(item: &Item) -> Result<Job> {
     let row = Row(item);
-    let spec: JobSpec<'static> = row.json("spec")?;
     let holder: Option<PrincipalId> = row.word_or_none("holder_id")?;
     let deadline = row.time_or_none("deadline")?;
     let worker = row.word_or_none("worker")?;
-    Ok(spec.into_job(JobLife {
+    Ok(Job {
         id: row.word("job_id")?,
         queue: row.word("queue")?,
         owner: row.word("owner_id")?,
+        spec: row.json("spec")?,
         state: row.word("state")?,
         attempt: row.number("attempt")?,
         handed_back: row.number("handed_back")?,
@@ -41,7 +41,7 @@ pub(super) fn read(item: &Item) -> Result<Job> {
         visible_at: row.time("visible_at")?,
         started_at: row.time_or_none("started_at")?,
         finished_at: row.time_or_none("finished_at")?,
-    }))
+    })
 }
 
 fn write(job: &Job, number: i64) -> Result<Item> {
@@ -66,7 +66,7 @@ fn write(job: &Job, number: i64) -> Result<Item> {
         .time("visible_at", job.visible_at)
         .time_or_none("started_at", job.started_at)
         .time_or_none("finished_at", job.finished_at)
-        .json("spec", &JobSpec::from(job))?
+        .json("spec", &job.spec)?
         .number("number", number)
         .word("created_shard", shard)
         .text("state_shard", format!("{}#{shard}", job.state));
@@ -210,9 +210,9 @@ impl JobRows for DynamoRows {
     /// For a job that wants to be the only one both are looked for; for another only whether one does.
     fn jobs_alike(&self, job: &Job) -> Result<Alike> {
         let alike = likeness(job);
-        let rely = if job.unique { Rely::Yes } else { Rely::No };
+        let rely = if job.spec.unique { Rely::Yes } else { Rely::No };
         let unique = self.tx.get(RowKey::of(&JOB_UNIQUE, &alike), rely)?.is_some();
-        if unique || !job.unique {
+        if unique || !job.spec.unique {
             return Ok(Alike { any: unique, unique });
         }
         let partitions = (0..JOB_SHARDS).map(|shard| format!("{alike}#{shard}")).collect();
@@ -252,7 +252,7 @@ impl JobRows for DynamoRows {
     fn insert_job(&mut self, job: &Job) -> Result<()> {
         let number = self.tx.number(job.created_at);
         self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
-        if job.unique {
+        if job.spec.unique {
             let item = Fields::default().word("job_id", job.id).done();
             self.tx.put(RowKey::of(&JOB_UNIQUE, &likeness(job)), item);
         }
@@ -263,7 +263,7 @@ impl JobRows for DynamoRows {
         let Some(before) = self.job_row(&job.id, Rely::Yes)? else { return Ok(()) };
         let number = Row(&before).number("number")?;
         self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
-        if job.unique && job.state.has_ended() {
+        if job.spec.unique && job.state.has_ended() {
             self.tx.delete(RowKey::of(&JOB_UNIQUE, &likeness(job)));
         }
         Ok(())

@@ -8,7 +8,10 @@ use airunner_core::{
     Stores,
 };
 use airunner_store::MemoryStore;
-use airunner_testkit::{random::SeededRandom, records};
+use airunner_testkit::{
+    random::SeededRandom,
+    records::{self, JobExt as _},
+};
 use aws_sdk_dynamodb::{
     Client,
     config::{retry::RetryConfig, timeout::TimeoutConfig},
@@ -22,7 +25,7 @@ async fn held(stores: &Stores) -> Job {
         let audit = records::audit("principal.create", id, NOW);
         stores.principals.create_principal(records::principal_of(id, kind), audit).await.unwrap();
     }
-    let job = Job { stdin: true, ..records::job("alice", NOW, random()) };
+    let job = records::job("alice", NOW, random()).with(|spec| spec.stdin = true);
     let audit = records::audit("job.enqueue", "x", NOW);
     stores.jobs.enqueue_jobs(vec![job], None, audit).await.unwrap();
     let request = LeaseRequest {

@@ -45,8 +45,8 @@ async fn things(server: &TestServer) -> (Things, Worker) {
     let mut worker = Worker::open(server.connect(Some(&caller)).await.unwrap()).await;
     worker.waiting().await;
     // The job is the caller's, as owner and as holder, so that owning it stands in nobody's way.
-    let mut mine = airunner_app::job::spec::JobSpec { command: "true".to_owned(), ..Default::default() };
-    mine.stdin = true;
+    let mut mine = airunner_app::job::spec::NewJob::default();
+    (mine.spec.command, mine.spec.stdin) = ("true".to_owned(), true);
     let submitter = caller_with(server, [Permission::JobsSubmit]);
     let ids = server.app.jobs.enqueue(&submitter, vec![mine], None).await.unwrap();
     let task_token = worker.claim().await.task_token;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use airunner_app::job::{
     DEFAULT_VISIBILITY,
     line::{LineMessage, LineRequest},
-    spec::JobSpec,
+    spec::NewJob,
 };
 use airunner_core::{
-    AttemptOutcome, Error, Exit, Job, JobFilter, JobState, PageRequest, Repository, RequestId, Result,
+    AttemptOutcome, Error, Exit, Job, JobFilter, JobSpec, JobState, PageRequest, ProcessType, Repository,
+    RequestId, Result,
 };
 use airunner_proto::job::v1::{self as pb, job_service_server::JobService};
 use tonic::{Request, Response, Status, async_trait};
@@ -35,7 +36,7 @@ impl JobService for JobApi {
         let mut call = call(request)?;
         let jobs = std::mem::take(&mut call.message.jobs);
         let enqueued = async {
-            let specs = jobs.into_iter().map(spec).collect::<Result<Vec<_>>>()?;
+            let specs = jobs.into_iter().map(new_job).collect::<Result<Vec<_>>>()?;
             let request_id = request_id(&call.message.request_id)?;
             self.0.app.jobs.enqueue(&call.caller, specs, request_id).await
         };
@@ -54,7 +55,7 @@ impl JobService for JobApi {
         let job = call.message.job.take().unwrap_or_default();
         let started = async {
             let request_id = request_id(&call.message.request_id)?;
-            self.0.app.jobs.start(&call.caller, spec(job)?, request_id).await
+            self.0.app.jobs.start(&call.caller, new_job(job)?, request_id).await
         };
         call.answer(started.await.map(|job| pb::StartJobResponse {
             job_id: job.id.to_string(),
@@ -212,23 +213,27 @@ fn visibility(wanted: Option<prost_types::Duration>) -> Result<Duration> {
     Ok(convert::from_duration("visibility_timeout", wanted)?.unwrap_or(DEFAULT_VISIBILITY))
 }
 
-fn spec(spec: pb::JobSpec) -> Result<JobSpec> {
+fn new_job(job: pb::JobSpec) -> Result<NewJob> {
     let repository =
-        spec.repository.map(|repository| Repository { url: repository.url, revision: repository.revision });
-    Ok(JobSpec {
-        queue: (!spec.queue.is_empty()).then(|| spec.queue.parse()).transpose()?,
-        command: spec.command,
-        args: spec.args,
-        environment: spec.environment.into_iter().collect(),
-        working_dir: spec.working_dir,
-        repository,
-        timeout: convert::from_duration("timeout", spec.timeout)?,
-        max_attempts: spec.max_attempts,
-        retry_on_exit: spec.retry_on_exit,
-        unique: spec.unique,
-        labels: spec.labels.into_iter().collect(),
-        delay: convert::from_duration("delay", spec.delay)?.unwrap_or_default(),
-        stdin: spec.stdin,
+        job.repository.map(|repository| Repository { url: repository.url, revision: repository.revision });
+    let max_attempts = if job.max_attempts == 0 { JobSpec::DEFAULT_MAX_ATTEMPTS } else { job.max_attempts };
+    Ok(NewJob {
+        queue: (!job.queue.is_empty()).then(|| job.queue.parse()).transpose()?,
+        delay: convert::from_duration("delay", job.delay)?.unwrap_or_default(),
+        spec: JobSpec {
+            command: job.command,
+            args: job.args,
+            environment: job.environment.into_iter().collect(),
+            working_dir: job.working_dir,
+            repository,
+            process_type: ProcessType::Pipe,
+            stdin: job.stdin,
+            timeout: convert::from_duration("timeout", job.timeout)?,
+            max_attempts,
+            retry_on_exit: job.retry_on_exit,
+            unique: job.unique,
+            labels: job.labels.into_iter().collect(),
+        },
     })
 }
 
@@ -252,7 +257,7 @@ fn line_message(
         LineMessage::Drain => Message::Drain(pb::Drain {}),
         LineMessage::Claim { job, task_token, deadline } => Message::Claim(pb::Claim {
             job: Some(self::message(&job)),
-            environment: job.environment.into_iter().collect(),
+            environment: job.spec.environment.into_iter().collect(),
             task_token,
             deadline: Some(convert::time(deadline)),
             visibility_timeout: Some(visibility),
@@ -333,20 +338,20 @@ fn message(job: &Job) -> pb::Job {
     pb::Job {
         job_id: job.id.to_string(),
         queue: job.queue.to_string(),
-        command: job.command.clone(),
-        args: job.args.clone(),
-        environment_names: job.environment.keys().cloned().collect(),
-        working_dir: job.working_dir.clone(),
-        repository: job.repository.as_ref().map(|repository| pb::Repository {
+        command: job.spec.command.clone(),
+        args: job.spec.args.clone(),
+        environment_names: job.spec.environment.keys().cloned().collect(),
+        working_dir: job.spec.working_dir.clone(),
+        repository: job.spec.repository.as_ref().map(|repository| pb::Repository {
             url: repository.url.clone(),
             revision: repository.revision.clone(),
         }),
         owner: job.owner.to_string(),
-        timeout: job.timeout.map(convert::duration),
-        max_attempts: job.max_attempts,
-        retry_on_exit: job.retry_on_exit,
-        unique: job.unique,
-        labels: job.labels.clone().into_iter().collect(),
+        timeout: job.spec.timeout.map(convert::duration),
+        max_attempts: job.spec.max_attempts,
+        retry_on_exit: job.spec.retry_on_exit,
+        unique: job.spec.unique,
+        labels: job.spec.labels.clone().into_iter().collect(),
         state: job_state(job.state) as i32,
         attempt: job.attempt,
         holder: job.lease.as_ref().map(|lease| lease.holder.to_string()).unwrap_or_default(),
@@ -359,6 +364,6 @@ fn message(job: &Job) -> pb::Job {
         visible_at: Some(convert::time(job.visible_at)),
         started_at: job.started_at.map(convert::time),
         finished_at: job.finished_at.map(convert::time),
-        stdin: job.stdin,
+        stdin: job.spec.stdin,
     }
 }

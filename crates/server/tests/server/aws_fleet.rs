@@ -1,11 +1,7 @@
 //! Three servers over the same tables: a denial by one is in force on all that serve, whoever of them is killed or cut
 //! off, and so is one that a hand wrote with the AWS CLI.
 
-use std::{
-    process::Command,
-    sync::Mutex,
-    time::Duration,
-};
+use std::{process::Command, sync::Mutex, time::Duration};
 
 use airunner_core::PrincipalType;
 use airunner_e2e::http;
@@ -165,7 +161,8 @@ fn a_table_that_is_dead_is_named_by_ready_until_it_answers_again() {
         // Nothing asks this table but those who list it: what is asked of it is refused, by name and at once.
         let refused = Mutex::new(Vec::new());
         until("the table is found to be dead", async || {
-            refused.lock().unwrap().push(admin.probe(LIST_PRINCIPALS).await.unwrap());
+            let answer = admin.probe(LIST_PRINCIPALS).await.unwrap();
+            refused.lock().unwrap().push(answer);
             server.process.ready().await.0 == 503
         })
         .await;

@@ -17,7 +17,10 @@ const REQUEST: usize = 64 * 1024;
 /// What passes.
 enum Passing {
     /// What does not name this table, where one is named.
-    Open { connections: JoinSet<()>, but: Option<&'static str> },
+    Open {
+        connections: JoinSet<()>,
+        but: Option<&'static str>,
+    },
     Nothing,
 }
 

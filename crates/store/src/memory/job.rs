@@ -72,12 +72,14 @@ impl JobRows for State {
     fn jobs_alike(&self, job: &Job) -> Result<Alike> {
         let is_alike = |other: &&Job| {
             other.owner.folded() == job.owner.folded()
-                && other.command == job.command
-                && other.args == job.args
+                && other.spec.command == job.spec.command
+                && other.spec.args == job.spec.args
         };
         let alike = self.live().filter(is_alike);
-        Ok(alike
-            .fold(Alike::default(), |alike, other| Alike { any: true, unique: alike.unique || other.unique }))
+        Ok(alike.fold(Alike::default(), |alike, other| Alike {
+            any: true,
+            unique: alike.unique || other.spec.unique,
+        }))
     }
 
     fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>> {

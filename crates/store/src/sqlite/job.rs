@@ -11,7 +11,7 @@ use super::rows::{
     word_or_none,
 };
 use crate::{
-    job_spec::{JobLife, JobSpec, alike},
+    likeness::alike,
     rows::{Alike, EventRows, InputWritten, JobRows, Place, Visit},
 };
 
@@ -23,11 +23,11 @@ macro_rules! columns {
 }
 
 fn job(row: &Row<'_>) -> Result<Job> {
-    let spec: JobSpec<'static> = json(row, 16)?;
-    Ok(spec.into_job(JobLife {
+    Ok(Job {
         id: word(row, 0)?,
         queue: word(row, 1)?,
         owner: word(row, 2)?,
+        spec: json(row, 16)?,
         state: word(row, 3)?,
         attempt: number(row, 5)?,
         handed_back: number(row, 6)?,
@@ -40,7 +40,7 @@ fn job(row: &Row<'_>) -> Result<Job> {
         visible_at: time(row, 4)?,
         started_at: time_or_none(row, 14)?,
         finished_at: time_or_none(row, 15)?,
-    }))
+    })
 }
 
 /// The lease in the columns holder, deadline and worker.
@@ -212,9 +212,9 @@ impl JobRows for SqliteRows<'_> {
             job.created_at.as_millis(),
             millis(job.started_at),
             millis(job.finished_at),
-            to_json(&JobSpec::from(job))?,
+            to_json(&job.spec)?,
             worker(job),
-            job.unique,
+            job.spec.unique,
             alike(job),
         ];
         self.run(sql, params).map(drop)

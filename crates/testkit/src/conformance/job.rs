@@ -6,32 +6,36 @@ use std::{
 };
 
 use airunner_core::{
-    AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Job, JobFilter, JobId, JobState, Label, Lease,
-    LeaseRequest, Page, PageRequest, PrincipalStatus, Repository, Result, Sequence, Stores,
+    AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Job, JobFilter, JobId, JobSpec, JobState, Label,
+    Lease, LeaseRequest, Page, PageRequest, PrincipalStatus, ProcessType, Repository, Result, Sequence,
+    Stores,
 };
 
 use super::world::{NOW, WORKER, World, after, every_page, race, refused};
-use crate::records::{audit, id, queue, request};
+use crate::records::{JobExt as _, audit, id, queue, request};
 
 pub async fn what_is_enqueued_is_read_back(stores: Stores) {
     let world = World::new(stores);
     world.worker("alice").await;
     let full = Job {
         queue: queue("gpu"),
-        command: "prög \u{1F980}".to_owned(),
-        args: vec![String::new(), "a b".to_owned(), "'; DROP TABLE jobs".to_owned()],
-        environment: BTreeMap::from([("KEY".to_owned(), "välue\n".to_owned())]),
-        working_dir: "sub/dir".to_owned(),
-        repository: Some(Repository {
-            url: "https://example.org/r.git".to_owned(),
-            revision: "main".to_owned(),
-        }),
-        stdin: true,
-        timeout: Some(Duration::from_millis(1_500)),
-        max_attempts: 7,
-        retry_on_exit: true,
-        unique: true,
-        labels: BTreeMap::from([("team".to_owned(), "ünit".to_owned())]),
+        spec: JobSpec {
+            command: "prög \u{1F980}".to_owned(),
+            args: vec![String::new(), "a b".to_owned(), "'; DROP TABLE jobs".to_owned()],
+            environment: BTreeMap::from([("KEY".to_owned(), "välue\n".to_owned())]),
+            working_dir: "sub/dir".to_owned(),
+            repository: Some(Repository {
+                url: "https://example.org/r.git".to_owned(),
+                revision: "main".to_owned(),
+            }),
+            process_type: ProcessType::Pipe,
+            stdin: true,
+            timeout: Some(Duration::from_millis(1_500)),
+            max_attempts: 7,
+            retry_on_exit: true,
+            unique: true,
+            labels: BTreeMap::from([("team".to_owned(), "ünit".to_owned())]),
+        },
         visible_at: after(60),
         ..world.job()
     };
@@ -86,15 +90,16 @@ pub async fn a_unique_job_has_no_like_while_it_lives(stores: Stores) {
     let world = World::new(stores);
     world.worker("alice").await;
     world.worker("bob").await;
-    let unique = || Job { unique: true, ..world.job() };
+    let unique = || world.job().with(|spec| spec.unique = true);
     let first = unique();
     enqueue(&world, vec![first.clone()]).await.unwrap();
     refused(enqueue(&world, vec![unique()]).await, Label::JobNotUnique);
     refused(enqueue(&world, vec![Job { owner: id("ALICE"), ..unique() }]).await, Label::JobNotUnique);
     // Other owners, commands and arguments are no likes, however they are cut.
     enqueue(&world, vec![Job { owner: id("bob"), ..unique() }]).await.unwrap();
-    enqueue(&world, vec![Job { command: "echohello".to_owned(), args: vec![], ..unique() }]).await.unwrap();
-    let parts = Job { args: vec!["hel".to_owned(), "lo".to_owned()], ..unique() };
+    let joined = unique().with(|spec| (spec.command, spec.args) = ("echohello".to_owned(), vec![]));
+    enqueue(&world, vec![joined]).await.unwrap();
+    let parts = unique().with(|spec| spec.args = vec!["hel".to_owned(), "lo".to_owned()]);
     enqueue(&world, vec![parts]).await.unwrap();
     // While it runs too, and no longer when it has ended.
     let leased = world.lease("w1", 1).await;
@@ -103,7 +108,7 @@ pub async fn a_unique_job_has_no_like_while_it_lives(stores: Stores) {
     world.complete("w1", &leased[0], AttemptOutcome::Exited(Exit::Code(0))).await.unwrap();
     enqueue(&world, vec![unique()]).await.unwrap();
     // Two in one call are likes too.
-    let pair = || Job { args: vec!["pair".to_owned()], ..unique() };
+    let pair = || unique().with(|spec| spec.args = vec!["pair".to_owned()]);
     refused(enqueue(&world, vec![pair(), pair()]).await, Label::JobNotUnique);
 }
 
@@ -111,7 +116,7 @@ pub async fn of_many_unique_jobs_one_is_enqueued(stores: Stores) {
     let world = World::new(stores);
     world.worker("alice").await;
     let results = race((0..16).map(|_| {
-        let (stores, job) = (world.stores.clone(), Job { unique: true, ..world.job() });
+        let (stores, job) = (world.stores.clone(), world.job().with(|spec| spec.unique = true));
         async move { stores.jobs.enqueue_jobs(vec![job], None, audit("job.enqueue", "x", NOW)).await }
     }))
     .await;
@@ -351,7 +356,7 @@ pub async fn jobs_are_counted_by_state(stores: Stores) {
 
 pub async fn standard_input_is_kept_in_order(stores: Stores) {
     let world = World::new(stores);
-    let job = world.running_with(Job { stdin: true, ..world.job() }, "w1").await;
+    let job = world.running_with(world.job().with(|spec| spec.stdin = true), "w1").await;
     let write = async |bytes: &[u8], end| {
         world.stores.jobs.write_input(&job.id, bytes.to_vec(), end, audit("job.input", "x", NOW)).await
     };

@@ -8,7 +8,7 @@ use airunner_core::{
 };
 
 use super::world::{NOW, WORKER, World, after, race, refused};
-use crate::records::{self, id};
+use crate::records::{self, JobExt as _, id};
 
 pub async fn a_completed_job_says_how_it_ended(stores: Stores) {
     let world = World::new(stores);
@@ -116,7 +116,7 @@ pub async fn what_failed_is_tried_again_until_its_attempts_are_used_up(stores: S
 
 pub async fn an_exit_is_tried_again_where_the_job_asks_for_it(stores: Stores) {
     let world = World::new(stores);
-    let asks = Job { retry_on_exit: true, max_attempts: 2, ..world.job() };
+    let asks = world.job().with(|spec| (spec.retry_on_exit, spec.max_attempts) = (true, 2));
     let job = world.running_with(asks, "w1").await;
     let after = world.complete("w1", &job, AttemptOutcome::Exited(Exit::Code(1))).await.unwrap();
     assert_eq!(after.state, JobState::Scheduled);
@@ -224,7 +224,7 @@ pub async fn leases_are_taken_back_a_bounded_number_at_a_time(stores: Stores) {
 
 pub async fn the_last_attempt_that_runs_out_fails_the_job(stores: Stores) {
     let world = World::new(stores);
-    let job = world.running_with(Job { max_attempts: 1, ..world.job() }, "w1").await;
+    let job = world.running_with(world.job().with(|spec| spec.max_attempts = 1), "w1").await;
     let expired = world.stores.jobs.expire_leases(after(400), 10, Fencing(0)).await.unwrap();
     assert_eq!(expired[0].state, JobState::Failed);
     assert!(!expired[0].reason.is_empty());

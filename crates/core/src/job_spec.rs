@@ -1,0 +1,78 @@
+//! What is asked to be run, and how. It never changes in the life of its job; where that is, is in `job.rs`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// How a job's standard streams are connected. A PTY comes with attaching for input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessType {
+    /// Separate pipes for stdout and stderr.
+    #[default]
+    Pipe,
+}
+
+/// A git repository that the worker clones before it runs the command in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// Where it is.
+    pub url: String,
+    /// A commit id, branch or tag; empty is the remote's HEAD.
+    pub revision: String,
+}
+
+/// What is asked to be run. Stores keep it as one JSON text: a field that is not there has its default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobSpec {
+    /// The program, looked up in the job's PATH.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment. Values are shown to the lease holder only.
+    pub environment: BTreeMap<String, String>,
+    /// Where it runs, relative to its workspace; empty is the workspace.
+    pub working_dir: String,
+    /// What is cloned first.
+    pub repository: Option<Repository>,
+    /// How its streams are connected.
+    pub process_type: ProcessType,
+    /// Whether its standard input is connected; without it, it is empty.
+    pub stdin: bool,
+    /// How long it may run; none is without limit.
+    pub timeout: Option<Duration>,
+    /// Attempts at most (those that were handed back don't count).
+    pub max_attempts: u32,
+    /// Whether an exit code other than 0 is an attempt that failed.
+    pub retry_on_exit: bool,
+    /// No second one of the same owner, command and arguments while this one waits or runs, whichever of the two asks
+    /// for it.
+    pub unique: bool,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl JobSpec {
+    /// Attempts where nothing else is said.
+    pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+}
+
+impl Default for JobSpec {
+    fn default() -> Self {
+        Self {
+            command: String::new(),
+            args: Vec::new(),
+            environment: BTreeMap::new(),
+            working_dir: String::new(),
+            repository: None,
+            process_type: ProcessType::default(),
+            stdin: false,
+            timeout: None,
+            max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
+            retry_on_exit: false,
+            unique: false,
+            labels: BTreeMap::new(),
+        }
+    }
+}
