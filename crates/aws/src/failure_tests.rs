@@ -10,8 +10,7 @@ use airunner_store::MemoryStore;
 use airunner_testkit::{random::SeededRandom, records};
 
 use crate::{
-    DynamoStore,
-    KmsKeyWrap, KmsSigner, S3Output,
+    DynamoStore, KmsKeyWrap, KmsSigner, S3Output,
     kms::{KmsUse, require_key},
     parameters::read_parameters,
     replayed::{Answer, Replayed, json, refusal, s3_refusal},
@@ -223,7 +222,8 @@ async fn a_row_is_asked_for_again_with_the_patience_of_every_client_and_not_for_
         assert_eq!((found.unwrap(), asked), (false, tries), "what passes is not noticed");
         assert!(given_up.is_empty(), "{given_up:?}");
     }
-    for answer in [throttled(), Answer::Says(500, String::new(), None), Answer::Unreachable, Answer::Silence] {
+    for answer in [throttled(), Answer::Says(500, String::new(), None), Answer::Unreachable, Answer::Silence]
+    {
         let (found, asked, _) = read_of([answer.clone()]).await;
         says(&found.unwrap_err(), Label::StoreUnavailable, &["airunner_prod_principals"]);
         assert!((1..=4).contains(&asked), "{answer:?}: {asked}");

@@ -30,6 +30,8 @@ pub(crate) struct JobView {
     retry_on_exit: bool,
     unique: bool,
     stdin: bool,
+    terminal: Option<TerminalView>,
+    shared_input: bool,
     labels: BTreeMap<String, String>,
     attempt: u32,
     holder: Option<String>,
@@ -42,6 +44,12 @@ pub(crate) struct JobView {
     visible_at: Option<Moment>,
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
+}
+
+#[derive(Debug, Serialize)]
+struct TerminalView {
+    rows: u32,
+    columns: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,6 +157,8 @@ impl From<pb::Job> for JobView {
             retry_on_exit: job.retry_on_exit,
             unique: job.unique,
             stdin: job.stdin,
+            terminal: job.terminal.map(|size| TerminalView { rows: size.rows, columns: size.columns }),
+            shared_input: job.shared_input,
             labels: job.labels.into_iter().collect(),
             attempt: job.attempt,
             holder: some(&job.holder),
