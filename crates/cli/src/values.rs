@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use airunner_core::{Error, Fingerprint, JobState, PrincipalType, Result, RevocationReason, Role, Serial};
+use airunner_core::{
+    Error, Fingerprint, Isolation, JobState, PrincipalType, Result, RevocationReason, Role, Serial,
+};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 /// A duration: 10s, 5m, 1h30m, 30d; 0 too.
@@ -152,6 +154,11 @@ pub(crate) fn role() -> impl TypedValueParser<Value = Role> {
 /// The states of jobs.
 pub(crate) fn job_state() -> impl TypedValueParser<Value = JobState> {
     words(JobState::ALL.iter().map(|state| PossibleValue::new(state.as_str())))
+}
+
+/// The levels of isolation.
+pub(crate) fn isolation() -> impl TypedValueParser<Value = Isolation> {
+    words(Isolation::ALL.iter().map(|level| PossibleValue::new(level.as_str())))
 }
 
 /// The reasons of revocations, as RFC 5280 spells them, in any case, and with words parted too.

@@ -10,6 +10,7 @@ mod enrollment_token;
 mod error;
 mod event;
 mod id;
+mod isolation;
 mod issuer;
 mod job;
 mod job_spec;
@@ -42,6 +43,7 @@ pub use id::{
     DataKeyId, DnsName, EnrollmentId, Fingerprint, IssuerId, JobId, LineageId, PrincipalId, QueueName,
     RequestId, Serial, ServerId, TrustDomain, WorkerId, uuid_v7,
 };
+pub use isolation::{Isolation, ResourceLimits, Usage};
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{
     AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobInput, JobState,

@@ -70,6 +70,8 @@ const KEYS: &[&str] = &[
     "worker.embedded",
     "worker.same_user",
     "worker.run_as",
+    "worker.isolation",
+    "worker.best_effort",
     "worker.git_protocols",
     "worker.concurrency",
     "worker.queues",
