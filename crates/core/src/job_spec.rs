@@ -4,15 +4,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Isolation, ResourceLimits};
+use crate::{Isolation, ResourceLimits, TerminalSize};
 
-/// How a job's standard streams are connected. A PTY comes with attaching for input.
+/// How a job's standard streams are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessType {
     /// Separate pipes for stdout and stderr.
     #[default]
     Pipe,
+    /// A terminal (PTY), controlling, of this size at first. What it prints is all of stdout.
+    Terminal(TerminalSize),
 }
 
 /// A git repository that the worker clones before it runs the command in it.
@@ -40,8 +42,10 @@ pub struct JobSpec {
     pub repository: Option<Repository>,
     /// How its streams are connected.
     pub process_type: ProcessType,
-    /// Whether its standard input is connected; without it, it is empty.
+    /// Whether its standard input is connected; without it, it is empty. A terminal's always is.
     pub stdin: bool,
+    /// Whether everyone who is attached may write to it; else one at a time.
+    pub shared_input: bool,
     /// How long it may run; none is without limit.
     pub timeout: Option<Duration>,
     /// Attempts at most (those that were handed back don't count).
@@ -66,6 +70,19 @@ pub struct JobSpec {
 impl JobSpec {
     /// Attempts where nothing else is said.
     pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+
+    /// Its terminal's size at first, where it has one.
+    pub const fn terminal(&self) -> Option<TerminalSize> {
+        match self.process_type {
+            ProcessType::Terminal(size) => Some(size),
+            ProcessType::Pipe => None,
+        }
+    }
+
+    /// Whether something can be written to it.
+    pub const fn takes_input(&self) -> bool {
+        self.stdin || self.terminal().is_some()
+    }
 }
 
 impl Default for JobSpec {
@@ -78,6 +95,7 @@ impl Default for JobSpec {
             repository: None,
             process_type: ProcessType::default(),
             stdin: false,
+            shared_input: false,
             timeout: None,
             max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
             retry_on_exit: false,

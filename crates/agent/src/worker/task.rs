@@ -18,7 +18,7 @@ use super::{
     complete::complete,
     confinement::Confinement,
     git,
-    held::{Control, Held},
+    held::{Control, Held, Size},
     process::{Attendant, Piece, Stopped},
     shared::Shared,
     workspace::Workspace,
@@ -166,6 +166,9 @@ impl Task {
             .stdin(if job.stdin { Stdin::Piped } else { Stdin::Empty });
         for (name, value) in &self.work.environment {
             spec = spec.env(name, value);
+        }
+        if let Some(size) = job.terminal.and_then(Size::of) {
+            spec = spec.pty(size.rows, size.columns);
         }
         Ok(spec)
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use airunner_core::{
-    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobState, LeaseExtension, LeaseRequest,
-    Monotonic, PageRequest, QueueName, Result, Timestamp, WorkerId,
+    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, LeaseExtension, LeaseRequest,
+    Monotonic, PageRequest, QueueName, Result, TerminalSize, Timestamp, WorkerId,
 };
 use tokio::sync::Notify;
 
@@ -73,7 +73,7 @@ pub enum LineMessage {
         /// How.
         cancellation: Cancellation,
     },
-    /// For the standard input of this job.
+    /// For the standard input or the terminal of this job.
     Input {
         /// The job.
         job_id: JobId,
@@ -83,6 +83,8 @@ pub enum LineMessage {
         bytes: Vec<u8>,
         /// Whether no more follows.
         end: bool,
+        /// The terminal's size from now on.
+        size: Option<TerminalSize>,
     },
     /// The lease is over.
     LeaseLost {
@@ -233,8 +235,8 @@ impl WorkerLine {
         if let Some(after) = held.input {
             for input in self.context.stores.jobs.inputs_after(&job_id, after, INPUTS).await? {
                 held.input = Some(input.n);
-                let (bytes, end) = (input.bytes, input.end);
-                self.outbox.push_back(LineMessage::Input { job_id, attempt, bytes, end });
+                let JobInput { bytes, end, size, .. } = input;
+                self.outbox.push_back(LineMessage::Input { job_id, attempt, bytes, end, size });
             }
         }
         Ok(())
@@ -324,14 +326,14 @@ impl WorkerLine {
     }
 
     fn claim(&mut self, job: Job, deadline: Timestamp) {
-        self.hold(job.id, job.attempt, job.spec.stdin);
+        self.hold(job.id, job.attempt, job.spec.takes_input());
         let task_token = self.context.task_tokens.make(job.id, job.attempt);
         self.outbox.push_back(LineMessage::Claim { job: Box::new(job), task_token, deadline });
     }
 
-    fn hold(&mut self, job: JobId, attempt: u32, stdin: bool) {
+    fn hold(&mut self, job: JobId, attempt: u32, takes_input: bool) {
         let subscription = Subscription::to_job(&self.context, job, &self.notify);
-        let input = stdin.then_some(0);
+        let input = takes_input.then_some(0);
         self.held.insert(job, Held { attempt, cancelled: None, input, _subscription: subscription });
     }
 

@@ -7,6 +7,7 @@ mod show;
 mod spec;
 mod start;
 mod submit;
+mod terminal;
 
 use std::time::Duration;
 

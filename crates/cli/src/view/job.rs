@@ -32,6 +32,8 @@ pub(crate) struct JobView {
     retry_on_exit: bool,
     unique: bool,
     stdin: bool,
+    terminal: Option<TerminalView>,
+    shared_input: bool,
     labels: BTreeMap<String, String>,
     isolation: Option<String>,
     best_effort: bool,
@@ -49,6 +51,12 @@ pub(crate) struct JobView {
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
     usage: Option<UsageView>,
+}
+
+#[derive(Debug, Serialize)]
+struct TerminalView {
+    rows: u32,
+    columns: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,6 +203,8 @@ impl From<pb::Job> for JobView {
             retry_on_exit: job.retry_on_exit,
             unique: job.unique,
             stdin: job.stdin,
+            terminal: job.terminal.map(|size| TerminalView { rows: size.rows, columns: size.columns }),
+            shared_input: job.shared_input,
             labels: job.labels.into_iter().collect(),
             isolation: isolation(job.isolation),
             best_effort: job.best_effort,

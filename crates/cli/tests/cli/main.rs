@@ -19,3 +19,4 @@ mod profile;
 mod prompt;
 #[cfg(feature = "aws")]
 mod runbook;
+mod terminal;

@@ -15,8 +15,8 @@ use std::{
 
 use airunner_core::{
     AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, ControlEvent, DnsName,
-    EnrollmentId, EnrollmentToken, Fingerprint, Intent, Issuer, Job, JobId, JobInput, Keyring, Principal,
-    PrincipalId, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
+    EnrollmentId, EnrollmentToken, Fingerprint, InputWriter, Intent, Issuer, Job, JobId, JobInput, Keyring,
+    Principal, PrincipalId, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -110,7 +110,7 @@ struct State {
     job_numbers: HashMap<JobId, i64>,
     /// Jobs that have not ended.
     live_jobs: BTreeSet<i64>,
-    inputs: BTreeMap<(JobId, u64), JobInput>,
+    inputs: BTreeMap<(JobId, u64), (JobInput, Option<InputWriter>)>,
     events: BTreeMap<(JobId, Sequence), ControlEvent>,
     audit: VecDeque<AuditRecord>,
     changes: VecDeque<Change>,
