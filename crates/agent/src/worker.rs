@@ -40,8 +40,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// `config` for options that don't fit this machine (a level of isolation that needs cgroups which can't be had among
-/// them), `file` for the state directory; the denial when the server refuses
-/// this worker: then its leases are gone, and its jobs were killed. A server that can't be reached is waited for.
+/// them), `file` for the state directory; the denial when the server refuses this worker: then its leases are gone, and
+/// its jobs were killed. A server that can't be reached is waited for.
 pub async fn run_worker(
     client: Client,
     options: WorkerOptions,

@@ -153,9 +153,10 @@ impl Cgroups {
         &self.tree.directory
     }
 
-    /// Where a job's leaf is.
+    /// Where a job's leaf is: named for its supervisor, too, since one that was killed may have left one of that id to its
+    /// own next start, while another over the same tree runs the job anew.
     pub(crate) fn path(&self, id: &JobId) -> PathBuf {
-        self.tree.directory.join(format!("job-{id}"))
+        self.tree.directory.join(format!("job-{id}.{}", std::process::id()))
     }
 
     /// The limits among these for which the host has no controller.

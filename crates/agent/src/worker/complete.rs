@@ -5,8 +5,8 @@ use airunner_proto::job::v1::{CompleteJobsRequest, Completion, Usage, completion
 
 use super::{held::Held, shared::Shared};
 
-/// Tells how the job ended, and what it used. Tries until the server has answered, or the lease is lost; returns whether it has answered,
-/// so that the lease is over for it too.
+/// Tells how the job ended, and what it used. Tries until the server has answered, or the lease is lost; returns whether
+/// it has answered, so that the lease is over for it too.
 pub(super) async fn complete(shared: &Shared, held: &Held, outcome: Outcome, usage: Option<Usage>) -> bool {
     let completion = Completion { task_token: held.token.clone(), outcome: Some(outcome), usage };
     let mut backoff = Backoff::default();

@@ -35,6 +35,13 @@ impl Confinement {
                     .to_owned(),
             ));
         }
+        if job.host_network && options.isolation == Isolation::Sandbox && !options.host_network {
+            return Err(Failed(
+                "the job asks for the machine's network, and this worker keeps all jobs from it: have the operator set \
+                 worker.host_network, or leave host_network out"
+                    .to_owned(),
+            ));
+        }
         let asks_for_nothing = asked.is_none() && !is_limited;
         Ok(Self {
             level: exec_level(level),
@@ -193,6 +200,16 @@ mod tests {
         let job = Job { isolation: 9, ..Job::default() };
         let Failed(why) = Confinement::of(&job, &options(Isolation::None, false)).unwrap_err();
         assert!(why.contains("newer"), "{why}");
+    }
+
+    #[test]
+    fn a_sandbox_that_the_operator_set_is_opened_to_the_network_by_the_operator_alone() {
+        let job = Job { host_network: true, ..asking(pb::Isolation::Sandbox) };
+        let Failed(why) = Confinement::of(&job, &options(Isolation::Sandbox, true)).unwrap_err();
+        assert!(why.contains("worker.host_network"), "{why}");
+        let willing = WorkerOptions { host_network: true, ..options(Isolation::Sandbox, false) };
+        assert_eq!(Confinement::of(&job, &willing).unwrap().network, Network::Host);
+        assert_eq!(Confinement::of(&job, &options(Isolation::Limits, false)).unwrap().network, Network::Host);
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub struct WorkerOptions {
     /// Whether jobs may run without what this machine can't give: those that say so, and those that ask for nothing
     /// themselves.
     pub best_effort: bool,
+    /// Whether jobs that ask for it get the machine's network in a sandbox, where that is the level of this worker. At a
+    /// lower one they may have it anyway.
+    pub host_network: bool,
     /// What repositories may be fetched by: of `https`, `ssh`, `git`, `file`.
     pub git_protocols: Vec<String>,
     /// The PATH of jobs that set none, and git's.
@@ -74,6 +77,7 @@ impl WorkerOptions {
             user: JobUser::Named("nobody".to_owned()),
             isolation: Isolation::None,
             best_effort: false,
+            host_network: false,
             git_protocols: vec!["https".to_owned(), "ssh".to_owned()],
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
             drain: Duration::from_secs(30),

@@ -7,7 +7,7 @@ use airunner_proto::job::v1::{CancelJobRequest, Isolation, JobState};
 
 use crate::{
     bed::{Bed, soon, until},
-    machine::{ISOLATED, at, cgroup_of, long_sleep, sleeping},
+    machine::{ISOLATED, at, has_cgroup, long_sleep, sleeping},
     trials,
     victim::WorkerProcess,
 };
@@ -31,12 +31,12 @@ async fn a_child_that_has_left_its_parent_and_its_session_ends_with_the_job() {
         let mut watch = bed.watch(&job_id);
         watch.until(|seen| !seen.stdout.is_empty()).await;
         until(async || !sleeping(child).is_empty()).await;
-        assert!(cgroup_of(&job_id).exists());
+        assert!(has_cgroup(&job_id));
         let request = CancelJobRequest { job_id: job_id.clone(), signal: 9, ..Default::default() };
         soon(bed.admin.jobs().cancel_job(request)).await.unwrap();
         assert_eq!(watch.end().await.state(), JobState::Cancelled);
         assert!(sleeping(child).is_empty() && sleeping(command).is_empty(), "{level:?}");
-        assert!(!cgroup_of(&job_id).exists());
+        assert!(!has_cgroup(&job_id));
         until(async || worker.holds_no_workspace()).await;
     }
     worker.stop().await.unwrap();
@@ -51,7 +51,7 @@ async fn of_a_killed_worker_nothing_is_left_after_its_next_start() {
         bed.watch(&job_id).until(|seen| !seen.stdout.is_empty()).await;
         until(async || !sleeping(child).is_empty() && !sleeping(command).is_empty()).await;
         let state = victim.state.path().to_owned();
-        assert!(state.join(format!("work/{job_id}-1")).exists() && cgroup_of(&job_id).exists());
+        assert!(state.join(format!("work/{job_id}-1")).exists() && has_cgroup(&job_id));
         victim.kill();
         if level == Level::Sandbox {
             // A sandbox does not wait for that.
@@ -59,7 +59,7 @@ async fn of_a_killed_worker_nothing_is_left_after_its_next_start() {
         }
         let next = victim.succeeded(&bed);
         until(async || sleeping(child).is_empty() && sleeping(command).is_empty()).await;
-        until(async || next.holds_no_workspace() && !cgroup_of(&job_id).exists()).await;
+        until(async || next.holds_no_workspace() && !has_cgroup(&job_id)).await;
         until(async || fs::read_dir(state.join("marks")).is_ok_and(|mut marks| marks.next().is_none())).await;
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         assert!(!mounts.contains(&*state.to_string_lossy()), "{mounts}");

@@ -51,7 +51,7 @@ async fn a_repository_is_fetched_in_the_cgroup_of_its_job_and_as_its_user() {
         assert_eq!(report.state(), JobState::Completed, "{}", report.reason());
         let text = report.text();
         assert!(text.starts_with("hello from the repository\n65534\n"), "{level:?}: {text}");
-        assert!(text.contains(&format!("/job-{job_id}\n")), "{level:?}: {text}");
+        assert!(text.contains(&format!("/job-{job_id}.")), "{level:?}: {text}");
         assert!(bed.job(&job_id).await.usage.unwrap().user_time.is_some());
     }
     worker.stop().await.unwrap();

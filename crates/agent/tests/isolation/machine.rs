@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -34,9 +33,11 @@ pub(crate) fn sleeping(seconds: u32) -> Vec<u32> {
     pids.filter(sleeps).collect()
 }
 
-/// Where the worker makes the cgroup of this job.
-pub(crate) fn cgroup_of(job_id: &str) -> PathBuf {
-    Cgroups::delegated().unwrap().directory().join(format!("job-{job_id}"))
+/// Whether there is a cgroup of this job.
+pub(crate) fn has_cgroup(job_id: &str) -> bool {
+    let cgroups = Cgroups::delegated().unwrap();
+    let mut found = fs::read_dir(cgroups.directory()).unwrap();
+    found.any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(&format!("job-{job_id}.")))
 }
 
 /// Whether this limit can be had here.

@@ -38,8 +38,14 @@ async fn what_a_killed_worker_left_running_is_gone_after_the_next_start() {
 }
 
 async fn a_job_of_a_killed_worker_runs_again_elsewhere_once_its_lease_is_over() {
+    for level in Level::ALL {
+        runs_again_elsewhere(*level).await;
+    }
+}
+
+async fn runs_again_elsewhere(level: Level) {
     let bed = Bed::new().await;
-    let mut victim = WorkerProcess::start(&bed, Level::None);
+    let mut victim = WorkerProcess::start(&bed, level);
     let line = "echo $AIRUNNER_ATTEMPT; [ $AIRUNNER_ATTEMPT -gt 1 ] || exec sleep 1000";
     let job_id = bed.submit(shell(line)).await;
     let mut watch = bed.watch(&job_id);
@@ -47,7 +53,8 @@ async fn a_job_of_a_killed_worker_runs_again_elsewhere_once_its_lease_is_over() 
     victim.kill();
 
     let elsewhere = bed.server.principal("elsewhere", PrincipalType::Worker).await;
-    let other = Worker::start(bed.client_of(&elsewhere), open_directory(), |_| {});
+    let other =
+        Worker::start(bed.client_of(&elsewhere), open_directory(), |options| options.isolation = level);
     // Another job shows that it works, and that the lease of the dead one still counts.
     assert_eq!(bed.run(shell("echo works")).await.text(), "works\n");
     let held = bed.job(&job_id).await;

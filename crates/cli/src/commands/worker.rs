@@ -51,6 +51,9 @@ pub(crate) struct WorkerArgs {
     /// Let jobs that say so, or ask for nothing themselves, run without what this machine can't give
     #[arg(long)]
     best_effort: bool,
+    /// With --isolation sandbox: let jobs that ask for it have this machine's network
+    #[arg(long)]
+    host_network: bool,
     /// What repositories may be fetched by: https, ssh, http, git, file
     #[arg(
         long,
@@ -127,6 +130,7 @@ impl WorkerArgs {
             git_protocols: self.git_protocols.clone(),
             isolation: self.isolation,
             best_effort: self.best_effort,
+            host_network: self.host_network,
             drain: self.drain,
             run: if self.once { Run::Once } else { Run::UntilShutdown },
             user,

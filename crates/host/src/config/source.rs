@@ -72,6 +72,7 @@ const KEYS: &[&str] = &[
     "worker.run_as",
     "worker.isolation",
     "worker.best_effort",
+    "worker.host_network",
     "worker.git_protocols",
     "worker.concurrency",
     "worker.queues",

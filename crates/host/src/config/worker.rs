@@ -21,6 +21,7 @@ pub struct WorkerConfig {
     run_as: Option<String>,
     isolation: Isolation,
     best_effort: bool,
+    host_network: bool,
     git_protocols: Vec<String>,
     concurrency: NonZeroU32,
     queues: Vec<QueueName>,
@@ -71,6 +72,7 @@ impl WorkerConfig {
             run_as,
             isolation: source.parsed("worker.isolation")?.unwrap_or_default(),
             best_effort: source.boolean("worker.best_effort")?.unwrap_or(false),
+            host_network: source.boolean("worker.host_network")?.unwrap_or(false),
             git_protocols,
             concurrency: concurrency.unwrap_or_else(default_concurrency),
             queues,
@@ -100,6 +102,11 @@ impl WorkerConfig {
     /// Whether jobs may run without what the machine can't give, where they say so or ask for nothing themselves.
     pub fn best_effort(&self) -> bool {
         self.best_effort
+    }
+
+    /// Whether jobs may have the machine's network where the level is `sandbox`.
+    pub fn host_network(&self) -> bool {
+        self.host_network
     }
 
     /// Protocols that git may use; https and ssh where nothing is set.
