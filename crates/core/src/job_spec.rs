@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::TerminalSize;
+use crate::{Isolation, ResourceLimits, TerminalSize};
 
 /// How a job's standard streams are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,6 +57,14 @@ pub struct JobSpec {
     pub unique: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// How far it is kept from its machine, at least; none leaves it to the worker, whose own level is the least.
+    pub isolation: Option<Isolation>,
+    /// Run it also without what the host can't give. Counts only where the worker allows it.
+    pub best_effort: bool,
+    /// What it may use at most.
+    pub limits: ResourceLimits,
+    /// In a sandbox: the machine's network in the place of a loopback.
+    pub host_network: bool,
 }
 
 impl JobSpec {
@@ -93,6 +101,10 @@ impl Default for JobSpec {
             retry_on_exit: false,
             unique: false,
             labels: BTreeMap::new(),
+            isolation: None,
+            best_effort: false,
+            limits: ResourceLimits::default(),
+            host_network: false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use airunner_core::{
     AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, InputWrite, Intent, Job,
     JobControl, JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, Page,
-    PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp,
+    PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, Usage,
 };
 use async_trait::async_trait;
 
@@ -317,7 +317,7 @@ fn complete(
         return Err(Error::invalid("outcome", "a worker can't say this of a lease that it holds"));
     }
     let job = held(rows, holder, completion.job_id, completion.attempt, now)?;
-    end(rows, &job, completion.outcome, now)
+    end(rows, &job, completion.outcome, completion.usage, now)
 }
 
 fn take_back(
@@ -326,11 +326,17 @@ fn take_back(
     outcome: &AttemptOutcome,
     now: Timestamp,
 ) -> Result<Vec<Job>> {
-    jobs.into_iter().map(|job| end(rows, &job, outcome.clone(), now)).collect()
+    jobs.into_iter().map(|job| end(rows, &job, outcome.clone(), None, now)).collect()
 }
 
-fn end(rows: &mut dyn Rows, job: &Job, outcome: AttemptOutcome, now: Timestamp) -> Result<Job> {
-    let after = end_attempt(job, &outcome, now);
+fn end(
+    rows: &mut dyn Rows,
+    job: &Job,
+    outcome: AttemptOutcome,
+    usage: Option<Usage>,
+    now: Timestamp,
+) -> Result<Job> {
+    let after = end_attempt(job, &outcome, usage, now);
     rows.update_job(&after)?;
     input::forget(rows, &after)?;
     rows.insert_event(&job.id, &end_event(&after, outcome, now))?;

@@ -3,6 +3,7 @@
 mod attach;
 mod input;
 mod logs;
+mod show;
 mod spec;
 mod start;
 mod submit;
@@ -48,6 +49,9 @@ enum JobCommand {
     Exec(start::ExecArgs),
     /// List jobs, newest first
     List(ListArgs),
+    /// Show one, with what it may use and what it used
+    #[command(visible_alias = "get")]
+    Show(show::ShowArgs),
     /// Print a job's state, one word
     Status(StatusArgs),
     /// Write what a job printed, byte for byte: stdout to stdout, stderr to stderr
@@ -69,6 +73,7 @@ impl JobArgs {
             Some(JobCommand::Start(args)) => args.run(context),
             Some(JobCommand::Exec(args)) => args.run(context),
             Some(JobCommand::List(args)) => args.run(context),
+            Some(JobCommand::Show(args)) => args.run(context),
             Some(JobCommand::Status(args)) => args.run(context),
             Some(JobCommand::Logs(args)) => args.run(context),
             Some(JobCommand::Attach(args)) => args.run(context),

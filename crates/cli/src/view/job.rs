@@ -8,9 +8,11 @@ use data_encoding::BASE64;
 use serde::{Serialize, Serializer};
 
 use super::{
-    duration,
-    moment::{Moment, beside},
-    precise_time, some, time, word,
+    cell, duration,
+    moment::{Moment, beside, told},
+    pairs, precise_time, some, time,
+    usage::{LimitsView, UsageView, isolation},
+    word,
 };
 
 /// A job.
@@ -33,6 +35,10 @@ pub(crate) struct JobView {
     terminal: Option<TerminalView>,
     shared_input: bool,
     labels: BTreeMap<String, String>,
+    isolation: Option<String>,
+    best_effort: bool,
+    limits: Option<LimitsView>,
+    host_network: bool,
     attempt: u32,
     holder: Option<String>,
     lease_deadline: Option<Moment>,
@@ -44,6 +50,7 @@ pub(crate) struct JobView {
     visible_at: Option<Moment>,
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
+    usage: Option<UsageView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,6 +128,45 @@ impl JobView {
         [id, state, exit, queue, self.owner.clone(), beside(self.created_at, now), self.command_line()]
     }
 
+    /// Everything, for people who look at `now`; with bars where `bars`.
+    pub(crate) fn fields(&self, now: Timestamp, bars: bool) -> Vec<(&'static str, String)> {
+        let yes = |is: bool| if is { "yes".to_owned() } else { String::new() };
+        let repository = self.repository.as_ref().map(|repository| match &repository.revision {
+            Some(revision) => format!("{}#{revision}", repository.url),
+            None => repository.url.clone(),
+        });
+        let mut fields = vec![
+            ("id", self.job_id.clone()),
+            ("state", self.state.clone()),
+            ("exit", self.exit.map(|exit| exit.to_string()).unwrap_or_default()),
+            ("because", cell(self.reason.as_ref())),
+            ("command", self.command_line()),
+            ("environment", self.environment_names.join(", ")),
+            ("working directory", cell(self.working_dir.as_ref())),
+            ("repository", cell(repository.as_ref())),
+            ("queue", self.queue.clone()),
+            ("owner", self.owner.clone()),
+            ("labels", pairs(&self.labels)),
+            ("attempt", format!("{} of {}", self.attempt, self.max_attempts)),
+            ("may run for", cell(self.timeout.as_ref())),
+            ("isolation", self.isolation.clone().unwrap_or_else(|| "the worker's".to_owned())),
+            ("best effort", yes(self.best_effort)),
+            ("limits", self.limits.as_ref().map(LimitsView::line).unwrap_or_default()),
+            ("machine's network", yes(self.host_network)),
+            ("held by", cell(self.holder.as_ref())),
+            ("process", self.process_id.map(|id| id.to_string()).unwrap_or_default()),
+            ("created", told(self.created_at, now)),
+            ("started", told(self.started_at, now)),
+            ("finished", told(self.finished_at, now)),
+        ];
+        if let Some(usage) = &self.usage {
+            let life = self.started_at.zip(self.finished_at);
+            let life = life.map(|(started, finished)| finished.0.since(started.0));
+            fields.extend(usage.fields(self.limits.as_ref(), life, bars));
+        }
+        fields
+    }
+
     /// Command and arguments as a shell would take them.
     pub(crate) fn command_line(&self) -> String {
         let words = [&self.command].into_iter().chain(&self.args).map(|word| quoted(word));
@@ -160,6 +206,10 @@ impl From<pb::Job> for JobView {
             terminal: job.terminal.map(|size| TerminalView { rows: size.rows, columns: size.columns }),
             shared_input: job.shared_input,
             labels: job.labels.into_iter().collect(),
+            isolation: isolation(job.isolation),
+            best_effort: job.best_effort,
+            limits: job.limits.map(LimitsView::from),
+            host_network: job.host_network,
             attempt: job.attempt,
             holder: some(&job.holder),
             lease_deadline: time(job.lease_deadline.as_ref()),
@@ -171,6 +221,7 @@ impl From<pb::Job> for JobView {
             visible_at: time(job.visible_at.as_ref()),
             started_at: time(job.started_at.as_ref()),
             finished_at: time(job.finished_at.as_ref()),
+            usage: job.usage.map(UsageView::from),
         }
     }
 }

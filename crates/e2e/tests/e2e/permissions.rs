@@ -208,6 +208,7 @@ fn requests(things: &Things) -> BTreeMap<&'static str, (Vec<u8>, Expected)> {
                     completions: vec![job_pb::Completion {
                         task_token: task_token(),
                         outcome: Some(exited(0)),
+                        usage: None,
                     }],
                 },
                 FINE,

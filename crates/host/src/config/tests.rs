@@ -139,6 +139,10 @@ fn weak_and_senseless_values_are_refused_by_name() {
         ("[worker]\nconcurrency = 65", "worker.concurrency is a whole number from 1 to 64"),
         ("[worker]\ngit_protocols = [\"ext\"]", "worker.git_protocols holds \"ext\""),
         ("[worker]\nqueues = [\"-\"]", "worker.queues is refused"),
+        (
+            "[worker]\nisolation = \"jail\"",
+            "worker.isolation is refused: \"jail\" is no level: say none, limits or sandbox",
+        ),
         ("[worker]\nsame_user = true\nrun_as = \"x\"", "worker.run_as is set, but worker.same_user is true"),
     ] {
         let text = format!("environment = \"local\"\nmaster_key.keyfile = \"k\"\n{text}\n");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use airunner_app::job::{
-    DEFAULT_VISIBILITY,
+    AttemptEnd, DEFAULT_VISIBILITY,
     line::{LineMessage, LineRequest},
     spec::NewJob,
 };
@@ -14,7 +14,7 @@ use airunner_core::{
 use airunner_proto::job::v1::{self as pb, job_service_server::JobService};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Api, BoxStream, Call, call, convert};
+use super::{Api, BoxStream, Call, call, convert, isolation};
 use crate::error::status;
 
 /// The grace period where none is said.
@@ -259,6 +259,10 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
             retry_on_exit: job.retry_on_exit,
             unique: job.unique,
             labels: job.labels.into_iter().collect(),
+            isolation: isolation::from_level(job.isolation)?,
+            best_effort: job.best_effort,
+            limits: isolation::from_limits(job.limits),
+            host_network: job.host_network,
         },
     })
 }
@@ -308,7 +312,7 @@ fn line_message(
     }
 }
 
-fn completion(completion: pb::Completion) -> Result<(String, AttemptOutcome)> {
+fn completion(completion: pb::Completion) -> Result<AttemptEnd> {
     use pb::completion::Outcome;
     let outcome =
         completion.outcome.ok_or_else(|| Error::invalid("completions.outcome", "say how it ended"))?;
@@ -320,7 +324,8 @@ fn completion(completion: pb::Completion) -> Result<(String, AttemptOutcome)> {
         Outcome::TimedOut(timed_out) => AttemptOutcome::TimedOut(from_optional(timed_out.exit)?),
         Outcome::HandedBack(_) => AttemptOutcome::HandedBack,
     };
-    Ok((completion.task_token, outcome))
+    let usage = completion.usage.map(isolation::from_usage).transpose()?;
+    Ok(AttemptEnd { task_token: completion.task_token, outcome, usage })
 }
 
 /// The end of a process on the wire.
@@ -396,6 +401,11 @@ fn message(job: &Job) -> pb::Job {
         started_at: job.started_at.map(convert::time),
         finished_at: job.finished_at.map(convert::time),
         stdin: job.spec.stdin,
+        isolation: isolation::level(job.spec.isolation) as i32,
+        best_effort: job.spec.best_effort,
+        limits: isolation::limits(&job.spec.limits),
+        host_network: job.spec.host_network,
+        usage: job.usage.as_ref().map(isolation::usage),
         terminal: job.spec.terminal().map(terminal),
         shared_input: job.spec.shared_input,
     }
