@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Component, path::Path, time::Duration};
 
 use airunner_core::{
-    Error, Job, JobId, JobSpec, JobState, PrincipalId, QueueName, Repository, Result, Timestamp,
+    Error, Job, JobId, JobSpec, JobState, Labels, PrincipalId, QueueName, Repository, Result, Timestamp,
     check_metadata,
 };
 
@@ -21,6 +21,9 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 const MAX_DELAY: Duration = Duration::from_hours(30 * 24);
 /// Attempts at most.
 const MAX_ATTEMPTS: u32 = 100;
+/// What a job may require of its worker at most: labels, and their bytes together.
+const MAX_REQUIRED: usize = 8;
+const MAX_REQUIRED_BYTES: usize = 512;
 
 /// What a caller wants to be run.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +68,7 @@ impl NewJob {
             cancellation: None,
             created_at: now,
             visible_at: now.plus(self.delay),
+            rank: None,
             started_at: None,
             finished_at: None,
         })
@@ -91,6 +95,24 @@ fn check(spec: &JobSpec) -> Result<()> {
     }
     if !(1..=MAX_ATTEMPTS).contains(&spec.max_attempts) {
         return Err(Error::invalid("max_attempts", "1 to 100 attempts"));
+    }
+    if !JobSpec::PRIORITIES.contains(&spec.priority) {
+        return Err(Error::invalid("priority", "a priority is a whole number from -100 to 100"));
+    }
+    if spec.retry_delay > JobSpec::MAX_RETRY_DELAY {
+        return Err(Error::invalid("retry_delay", "a job waits at most 1 hour for another attempt"));
+    }
+    check_requires(&spec.requires)
+}
+
+fn check_requires(requires: &Labels) -> Result<()> {
+    check_metadata("requires", requires)?;
+    let size: usize = requires.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if requires.len() > MAX_REQUIRED || size > MAX_REQUIRED_BYTES {
+        return Err(Error::invalid(
+            "requires",
+            "a job requires at most 8 labels of its worker, of at most 512 bytes together",
+        ));
     }
     Ok(())
 }
@@ -170,6 +192,22 @@ mod tests {
         for name in ["", "1A", "A-B", "A B", "AIRUNNER_X"] {
             let environment = BTreeMap::from([(name.to_owned(), String::new())]);
             assert_eq!(refused(|s| s.environment = environment).as_deref(), Some("environment"), "{name}");
+        }
+        for priority in [-101, 101, i32::MIN, i32::MAX] {
+            assert_eq!(refused(|s| s.priority = priority).as_deref(), Some("priority"), "{priority}");
+        }
+        assert_eq!(refused(|s| (s.priority, s.retry_delay) = (-100, JobSpec::MAX_RETRY_DELAY)), None);
+        assert_eq!(refused(|s| s.retry_delay = Duration::from_secs(3_601)).as_deref(), Some("retry_delay"));
+        let labels = |count: usize, value: &str| -> Labels {
+            (0..count).map(|n| (format!("l{n}"), value.to_owned())).collect()
+        };
+        assert_eq!(refused(|s| s.requires = labels(8, "x")), None);
+        for requires in [labels(9, "x"), labels(1, &"x".repeat(600)), labels(1, "a\nb")] {
+            assert_eq!(
+                refused(|s| s.requires = requires.clone()).as_deref(),
+                Some("requires"),
+                "{requires:?}"
+            );
         }
         for url in ["", "--upload-pack=x", "ext::sh -c x", "/tmp/x", "https://a b"] {
             let repository = Repository { url: url.to_owned(), revision: String::new() };

@@ -8,7 +8,8 @@ use std::{
 
 use airunner_aws::tables::{CHANGES, Index, Projection, TABLES, Table};
 use airunner_core::{
-    AttemptOutcome, Completion, Exit, Issued, Job, LeaseRequest, PrincipalType, QueueName, Stores,
+    AttemptOutcome, Completion, Exit, Issued, Job, Labels, LeaseRequest, PrincipalType, QueueName,
+    QueueOrder, Stores,
 };
 use airunner_testkit::records;
 use aws_sdk_dynamodb::{
@@ -169,6 +170,9 @@ async fn jobs_heat_no_partition() {
     }
     let request = LeaseRequest {
         queues: vec![QueueName::default_queue()],
+        order: QueueOrder::Strict,
+        turn: 0,
+        labels: Labels::new(),
         holder: worker.id.clone(),
         worker: None,
         max: 64,

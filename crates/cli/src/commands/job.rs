@@ -26,7 +26,7 @@ use crate::{
     near::{Named, or_near},
     report::{Format, Report, Table, visible},
     runtime::wait,
-    values::{self, SignalNumber},
+    values::{self, Pair, SignalNumber},
     view::job::JobView,
 };
 
@@ -106,6 +106,9 @@ struct ListArgs {
     /// Only those of this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<QueueName>,
+    /// Only those with this label; may be repeated: with every one of them
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Pair>,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -122,6 +125,7 @@ impl ListArgs {
                 state: self.state.map_or(0, |state| wire_state(state) as i32),
                 owner: owner.unwrap_or_default(),
                 queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
+                labels: self.label.iter().map(|pair| format!("{}={}", pair.key, pair.value)).collect(),
                 ..ListJobsRequest::default()
             };
             let listed = list(&client, context, &self.paging, &request).await?;

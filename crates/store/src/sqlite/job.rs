@@ -1,7 +1,7 @@
 //! Statements on jobs, their standard input and their events.
 
 use airunner_core::{
-    ControlEvent, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Lease, PrincipalId,
+    ControlEvent, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, Lease, PrincipalId,
     QueueName, Result, Sequence, Timestamp,
 };
 use rusqlite::{Row, params};
@@ -12,13 +12,14 @@ use super::rows::{
 };
 use crate::{
     likeness::alike,
+    line::{LAST_IN_LINE, Lane, delayed, in_line, place, rank_of},
     rows::{Alike, EventRows, InputWritten, JobRows, Place, Visit},
 };
 
 macro_rules! columns {
     () => {
         "job_id, queue, owner, state, visible_at, attempt, handed_back, holder, deadline, process_id, exit, reason, \
-         cancellation, created_at, started_at, finished_at, spec, worker"
+         cancellation, created_at, started_at, finished_at, spec, worker, rank"
     };
 }
 
@@ -40,7 +41,17 @@ fn job(row: &Row<'_>) -> Result<Job> {
         visible_at: time(row, 4)?,
         started_at: time_or_none(row, 14)?,
         finished_at: time_or_none(row, 15)?,
+        rank: rank(row, 18)?,
     })
+}
+
+fn rank(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
+    Ok(get::<Option<i64>>(row, column)?.map(i64::unsigned_abs))
+}
+
+/// The lane's requirements as a column: as JSON, and nothing where there are none.
+fn required(requires: &Labels) -> Result<String> {
+    if requires.is_empty() { Ok(String::new()) } else { to_json(requires) }
 }
 
 /// The lease in the columns holder, deadline and worker.
@@ -54,6 +65,30 @@ fn lease(row: &Row<'_>, [holder, deadline, worker]: [usize; 3]) -> Result<Option
 fn worker(job: &Job) -> Option<String> {
     job.lease.as_ref().and_then(|lease| lease.worker).map(|worker| worker.to_string())
 }
+
+/// Each lane of a queue that holds a job, found from the one before it.
+const LANES: &str = "WITH RECURSIVE lanes (lane) AS ( \
+     SELECT min(lane) FROM jobs INDEXED BY jobs_line WHERE state = 'scheduled' AND queue = ?1 \
+     UNION ALL \
+     SELECT (SELECT min(lane) FROM jobs INDEXED BY jobs_line \
+             WHERE state = 'scheduled' AND queue = ?1 AND lane > lanes.lane) \
+     FROM lanes WHERE lane IS NOT NULL) \
+     SELECT lane FROM lanes WHERE lane IS NOT NULL";
+
+/// Jobs of a lane by their places.
+const STANDING: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM jobs INDEXED BY jobs_line WHERE state = 'scheduled' AND queue = ?1 AND lane = ?2 \
+     AND place BETWEEN ?3 AND ?4 ORDER BY place, number LIMIT ?5"
+);
+
+const FIRST_PLACE: &str = "SELECT place FROM jobs INDEXED BY jobs_line \
+     WHERE state = 'scheduled' AND queue = ?1 AND lane = ?2 AND place >= ?3 ORDER BY place LIMIT 1";
+
+const LAST_PLACE: &str = "SELECT place FROM jobs INDEXED BY jobs_turn \
+     WHERE state = 'scheduled' AND queue = ?1 AND lane = ?2 AND owner = ?3 AND place BETWEEN ?4 AND ?5 \
+     ORDER BY place DESC LIMIT 1";
 
 impl JobRows for SqliteRows<'_> {
     fn job(&self, id: &JobId) -> Result<Option<Job>> {
@@ -94,7 +129,7 @@ impl JobRows for SqliteRows<'_> {
             };
         }
         let until = after.map_or(i64::MAX, Place::row_number);
-        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 18)?), job(row)?));
+        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 19)?), job(row)?));
         if let Some(holder) = &filter.holder {
             let sql = newest!("INDEXED BY jobs_holder", "state = 'running' AND holder = ?2");
             return self.scan(sql, params![until, holder.as_str()], placed, visit);
@@ -112,14 +147,47 @@ impl JobRows for SqliteRows<'_> {
         self.scan(newest!("", "TRUE"), [until], placed, visit)
     }
 
-    fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM jobs INDEXED BY jobs_waiting WHERE state = 'scheduled' AND queue = ?1 \
-             AND visible_at <= ?2 ORDER BY visible_at, number LIMIT ?3"
-        );
-        self.all(sql, params![queue.as_str(), now.as_millis(), limit], job)
+    fn lanes(&self, queue: &QueueName) -> Result<Vec<Labels>> {
+        self.all(LANES, [queue.as_str()], |row| {
+            if get::<String>(row, 0)?.is_empty() { Ok(Labels::new()) } else { json(row, 0) }
+        })
+    }
+
+    fn open_lane(&mut self, _lane: &Lane, _now: Timestamp) -> Result<()> {
+        Ok(())
+    }
+
+    fn waiting_jobs(&self, lane: &Lane, limit: u32) -> Result<Vec<Job>> {
+        let params = params![lane.queue.as_str(), required(&lane.requires)?, 0, LAST_IN_LINE, limit];
+        self.all(STANDING, params, job)
+    }
+
+    fn due_jobs(&self, lane: &Lane, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let (from, until) = (LAST_IN_LINE + 1, delayed(now));
+        self.all(STANDING, params![lane.queue.as_str(), required(&lane.requires)?, from, until, limit], job)
+    }
+
+    fn first_place(&self, lane: &Lane, from: i64) -> Result<Option<i64>> {
+        let params = params![lane.queue.as_str(), required(&lane.requires)?, from];
+        self.first(FIRST_PLACE, params, |row| get(row, 0))
+    }
+
+    fn last_rank(&self, lane: &Lane, priority: i32, owner: &PrincipalId) -> Result<Option<u64>> {
+        let (first, last) = (in_line(priority, 0), in_line(priority, u64::MAX));
+        let requires = required(&lane.requires)?;
+        let params = params![lane.queue.as_str(), requires, owner.as_str(), first, last];
+        self.first(LAST_PLACE, params, |row| Ok(rank_of(get(row, 0)?)))
+    }
+
+    fn queue_clock(&self, queue: &QueueName, priority: i32) -> Result<u64> {
+        let sql = "SELECT rank FROM queue_clocks WHERE queue = ?1 AND priority = ?2";
+        Ok(self.first(sql, params![queue.as_str(), priority], |row| number(row, 0))?.unwrap_or(0))
+    }
+
+    fn advance_clock(&mut self, queue: &QueueName, priority: i32, rank: u64, _now: Timestamp) -> Result<()> {
+        let sql = "INSERT INTO queue_clocks (queue, priority, rank) VALUES (?1, ?2, ?3) \
+                   ON CONFLICT (queue, priority) DO UPDATE SET rank = excluded.rank WHERE rank < excluded.rank";
+        self.run(sql, params![queue.as_str(), priority, integer(rank)?]).map(drop)
     }
 
     fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>> {
@@ -147,12 +215,6 @@ impl JobRows for SqliteRows<'_> {
                    ORDER BY is_unique DESC LIMIT 1";
         let found = self.first(sql, [alike(job)], |row| Ok(Alike { any: true, unique: get(row, 0)? }))?;
         Ok(found.unwrap_or_default())
-    }
-
-    fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>> {
-        let sql = "SELECT visible_at FROM jobs INDEXED BY jobs_waiting WHERE state = 'scheduled' AND queue = ?1 \
-                   ORDER BY visible_at LIMIT 1";
-        self.first(sql, [queue.as_str()], |row| time(row, 0))
     }
 
     fn count_jobs(&self) -> Result<Vec<(JobState, u64)>> {
@@ -191,8 +253,8 @@ impl JobRows for SqliteRows<'_> {
         let sql = concat!(
             "INSERT INTO jobs (",
             columns!(),
-            ", is_unique, alike) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+            ", is_unique, alike, lane, place) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
         );
         let lease = job.lease.as_ref();
         let params = params![
@@ -214,8 +276,11 @@ impl JobRows for SqliteRows<'_> {
             millis(job.finished_at),
             to_json(&job.spec)?,
             worker(job),
+            job.rank.map(integer).transpose()?,
             job.spec.unique,
             alike(job),
+            required(&job.spec.requires)?,
+            place(job),
         ];
         self.run(sql, params).map(drop)
     }
@@ -223,7 +288,7 @@ impl JobRows for SqliteRows<'_> {
     fn update_job(&mut self, job: &Job) -> Result<()> {
         let sql = "UPDATE jobs SET state = ?2, visible_at = ?3, attempt = ?4, handed_back = ?5, holder = ?6, \
                    deadline = ?7, process_id = ?8, exit = ?9, reason = ?10, cancellation = ?11, started_at = ?12, \
-                   finished_at = ?13, worker = ?14 WHERE job_id = ?1";
+                   finished_at = ?13, worker = ?14, rank = ?15, place = ?16 WHERE job_id = ?1";
         let lease = job.lease.as_ref();
         let params = params![
             job.id.to_string(),
@@ -240,6 +305,8 @@ impl JobRows for SqliteRows<'_> {
             millis(job.started_at),
             millis(job.finished_at),
             worker(job),
+            job.rank.map(integer).transpose()?,
+            place(job),
         ];
         self.run(sql, params).map(drop)
     }

@@ -39,6 +39,15 @@ pub(super) struct SpecArgs {
     /// Take an exit code other than 0 for a failed attempt, and try again
     #[arg(long)]
     retry_on_exit: bool,
+    /// How long it waits after a failed attempt, at most 1h; twice as long after each further one [default: 0]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    retry_delay: Option<Duration>,
+    /// Before every job of a lower one in its queue, -100 to 100 [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    priority: Option<i32>,
+    /// A label that a worker must have to be given it; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    require: Vec<Pair>,
     /// Where it runs, relative to its workspace
     #[arg(long, value_name = "DIR")]
     working_dir: Option<String>,
@@ -72,7 +81,10 @@ impl SpecArgs {
             max_attempts: self.max_attempts.unwrap_or_default(),
             retry_on_exit: self.retry_on_exit,
             unique: self.unique,
-            labels: self.label.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+            labels: self.label.iter().map(Pair::entry).collect(),
+            priority: self.priority.unwrap_or_default(),
+            requires: self.require.iter().map(Pair::entry).collect(),
+            retry_delay: self.retry_delay.map(values::wire),
             ..JobSpec::default()
         })
     }
