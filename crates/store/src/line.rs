@@ -155,7 +155,7 @@ pub(crate) fn open_lanes(rows: &mut dyn Rows, jobs: &[Job], now: Timestamp) -> R
             }
         };
         if !lanes.contains(&lane.requires) {
-            check_lanes(rows, &lane.queue, lanes)?;
+            check_lanes(rows, lane, lanes, &wanted)?;
             lanes.insert(lane.requires.clone());
         }
     }
@@ -163,14 +163,15 @@ pub(crate) fn open_lanes(rows: &mut dyn Rows, jobs: &[Job], now: Timestamp) -> R
 }
 
 /// Refuses one lane more where there are as many as may be.
-fn check_lanes(rows: &dyn Rows, queue: &QueueName, lanes: &HashSet<Labels>) -> Result<()> {
+fn check_lanes(rows: &dyn Rows, new: &Lane, lanes: &HashSet<Labels>, wanted: &BTreeSet<Lane>) -> Result<()> {
+    let queue = &new.queue;
     if lanes.len() < MAX_LANES {
         return Ok(());
     }
     let mut held = 0;
     for requires in lanes {
         let lane = Lane { queue: queue.clone(), requires: requires.clone() };
-        held += usize::from(rows.first_place(&lane, 0)?.is_some());
+        held += usize::from(wanted.contains(&lane) || rows.first_place(&lane, 0)?.is_some());
     }
     if held < MAX_LANES && lanes.len() < 4 * MAX_LANES {
         return Ok(());

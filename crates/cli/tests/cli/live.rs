@@ -83,7 +83,9 @@ impl Live {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let worker = Worker { child, _home: bed };
         let queue = QueueName::default_queue();
-        self.until("a worker waits", async || self.server.app.fleet.has_worker(&queue, &Labels::new()).await.unwrap());
+        self.until("a worker waits", async || {
+            self.server.app.fleet.has_worker(&queue, &Labels::new()).await.unwrap()
+        });
         worker
     }
 

@@ -346,3 +346,80 @@ impl EventRows for SqliteRows<'_> {
 fn sequence(row: &Row<'_>, column: usize) -> Result<Sequence, Error> {
     number(row, column).map(Sequence::from_u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, Params, StatementStatus};
+
+    use super::*;
+
+    const WAITING: i64 = 100_000;
+
+    /// A queue in which jobs of many owners wait in two lanes, at three priorities, every tenth delayed.
+    fn queue() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        connection.execute_batch(include_str!("schema_2.sql")).unwrap();
+        let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1) \
+                    INSERT INTO jobs (job_id, queue, owner, state, visible_at, attempt, handed_back, reason, created_at, \
+                                      is_unique, alike, spec, lane, rank, place) \
+                    SELECT 'job-' || n, 'default', 'owner-' || (n % 50), 'scheduled', 0, 0, 0, '', 0, 0, x'00', '{}', \
+                           iif(n % 4 = 0, 'gpu', ''), n / 50, \
+                           iif(n % 10 = 0, ?2 + n, ((100 - n % 3) << 48) + n / 50) FROM numbers";
+        connection.execute(fill, params![WAITING, LAST_IN_LINE + 1]).unwrap();
+        connection
+    }
+
+    /// How many rows of an index or a table a statement looks at, at most: each takes the machine some steps.
+    fn steps(connection: &Connection, sql: &str, params: impl Params) -> (usize, i32) {
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map(params, |_| Ok(())).unwrap().count();
+        (rows, statement.get_status(StatementStatus::VmStep))
+    }
+
+    fn plan(connection: &Connection, sql: &str, params: impl Params) -> Vec<String> {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = statement.query_map(params, |row| row.get(3)).unwrap();
+        lines.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_lease_looks_at_few_rows_beyond_those_that_it_takes() {
+        let connection = queue();
+        for lane in ["", "gpu"] {
+            for (from, until) in [(0, LAST_IN_LINE), (LAST_IN_LINE + 1, i64::MAX)] {
+                let standing = |limit| params!["default", lane, from, until, limit];
+                let (rows, one) = steps(&connection, STANDING, standing(1));
+                assert_eq!(rows, 1);
+                let (rows, many) = steps(&connection, STANDING, standing(64));
+                assert_eq!(rows, 64);
+                assert!(one < 100 && many < 64 * one, "{one} steps for a job, {many} for 64");
+                let plan = plan(&connection, STANDING, standing(1));
+                assert_eq!(
+                    plan,
+                    ["SEARCH jobs USING INDEX jobs_line (queue=? AND lane=? AND place>? AND place<?)"]
+                );
+            }
+            let (_, first) = steps(&connection, FIRST_PLACE, params!["default", lane, 0]);
+            let priority = [in_line(1, 0), in_line(1, u64::MAX)];
+            let last = params!["default", lane, "owner-7", priority[0], priority[1]];
+            let (rows, last) = steps(&connection, LAST_PLACE, last);
+            assert_eq!(rows, 1);
+            assert!(first < 50 && last < 50, "{first} and {last} steps");
+        }
+        let (lanes, steps) = steps(&connection, LANES, ["default"]);
+        assert_eq!(lanes, 2);
+        assert!(steps < 200, "{steps} steps for two lanes");
+    }
+
+    #[test]
+    fn nothing_of_the_line_is_scanned_or_sorted() {
+        let connection = queue();
+        let lanes = plan(&connection, LANES, ["default"]);
+        let first = plan(&connection, FIRST_PLACE, params!["default", "", 0]);
+        let last = plan(&connection, LAST_PLACE, params!["default", "", "owner-7", 0, 1]);
+        for line in lanes.iter().chain(&first).chain(&last) {
+            assert!(!line.starts_with("SCAN jobs") && !line.contains("TEMP B-TREE"), "{line}");
+        }
+    }
+}
