@@ -49,6 +49,8 @@ enum JobCommand {
     List(ListArgs),
     /// Print a job's state, one word
     Status(StatusArgs),
+    /// Show everything that is known of a job
+    Show(ShowArgs),
     /// Write what a job printed, byte for byte: stdout to stdout, stderr to stderr
     #[command(visible_alias = "output")]
     Logs(logs::LogsArgs),
@@ -69,6 +71,7 @@ impl JobArgs {
             Some(JobCommand::Exec(args)) => args.run(context),
             Some(JobCommand::List(args)) => args.run(context),
             Some(JobCommand::Status(args)) => args.run(context),
+            Some(JobCommand::Show(args)) => args.run(context),
             Some(JobCommand::Logs(args)) => args.run(context),
             Some(JobCommand::Attach(args)) => args.run(context),
             Some(JobCommand::Stop(args)) => args.run(context),
@@ -183,6 +186,24 @@ impl StatusArgs {
             let output = logs::collect(&client, &job_id).await?;
             Report::text(String::new(), &StatusWithLogs { job: view, output })
         }))
+    }
+}
+
+#[derive(Args, Debug)]
+struct ShowArgs {
+    #[command(flatten)]
+    name: JobName,
+}
+
+impl ShowArgs {
+    fn run(&self, context: &Context) -> Result<Report> {
+        let job_id = self.name.get()?.to_string();
+        let client = context.client()?;
+        let answer = wait(or_near(&client, Named::Job(&job_id), async {
+            Ok(client.jobs().get_job(GetJobRequest { job_id: job_id.clone() }).await?.into_inner())
+        }))?;
+        let view = JobView::from(present(answer.job, "job")?);
+        Report::record(view.fields(context.now()), &view)
     }
 }
 

@@ -8,9 +8,9 @@ use data_encoding::BASE64;
 use serde::{Serialize, Serializer};
 
 use super::{
-    duration,
-    moment::{Moment, beside},
-    precise_time, some, time, word,
+    cell, duration,
+    moment::{Moment, beside, told},
+    pairs, precise_time, some, time, word,
 };
 
 /// A job.
@@ -114,6 +114,48 @@ impl JobView {
         let (id, state, queue) = (self.job_id.clone(), self.state.clone(), self.queue.clone());
         let exit = self.exit.map(|exit| exit.to_string()).unwrap_or_default();
         [id, state, exit, queue, self.owner.clone(), beside(self.created_at, now), self.command_line()]
+    }
+
+    /// Everything, for people who look at `now`.
+    pub(crate) fn fields(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        let text = |field: &Option<String>| cell(field.as_ref());
+        let repository = self.repository.as_ref().map(|repository| match &repository.revision {
+            Some(revision) => format!("{}#{revision}", repository.url),
+            None => repository.url.clone(),
+        });
+        let flags = [
+            ("retry on exit", self.retry_on_exit),
+            ("unique", self.unique),
+            ("stdin", self.stdin),
+            ("told to stop", self.cancelling),
+        ];
+        let flags: Vec<_> = flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+        vec![
+            ("job id", self.job_id.clone()),
+            ("state", self.state.clone()),
+            ("exit", self.exit.map(|exit| exit.to_string()).unwrap_or_default()),
+            ("reason", text(&self.reason)),
+            ("queue", self.queue.clone()),
+            ("priority", self.priority.to_string()),
+            ("requires", pairs(&self.requires)),
+            ("owner", self.owner.clone()),
+            ("command", self.command_line()),
+            ("environment", self.environment_names.join(", ")),
+            ("working directory", text(&self.working_dir)),
+            ("repository", text(&repository)),
+            ("time-out", text(&self.timeout)),
+            ("attempt", format!("{} of {}", self.attempt, self.max_attempts)),
+            ("retry delay", text(&self.retry_delay)),
+            ("flags", flags.join(", ")),
+            ("labels", pairs(&self.labels)),
+            ("holder", text(&self.holder)),
+            ("lease until", told(self.lease_deadline, now)),
+            ("process id", self.process_id.map(|id| id.to_string()).unwrap_or_default()),
+            ("created", told(self.created_at, now)),
+            ("may be taken", told(self.visible_at, now)),
+            ("started", told(self.started_at, now)),
+            ("finished", told(self.finished_at, now)),
+        ]
     }
 
     /// Command and arguments as a shell would take them.
