@@ -8,9 +8,9 @@ pub mod task_token;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use airunner_core::{
-    AttemptOutcome, Cancellation, Completion, Error, Job, JobFilter, JobId, JobState, Label, Labels,
-    LeaseExtension, Page, PageRequest, Permission, PrincipalId, QueueName, RequestId, RequestKey, Result,
-    Timestamp,
+    AttemptOutcome, Cancellation, Completion, Error, InputWrite, Job, JobFilter, JobId, JobState, Label,
+    Labels, LeaseExtension, Page, PageRequest, Permission, PrincipalId, QueueName, RequestId, RequestKey,
+    Result, Timestamp,
 };
 use airunner_pki::sha256;
 use tokio::sync::Notify;
@@ -205,24 +205,35 @@ impl Jobs {
         Ok(job)
     }
 
-    /// Writes to the standard input of a job that was enqueued with one.
+    /// Writes to the standard input of a job that was enqueued with one, or types at its terminal.
     ///
     /// # Errors
-    /// `not-found`, `not-owner`, `job-ended`; `limit-reached` when as much is waiting as a job may have.
-    pub async fn write_input(&self, caller: &Caller, id: &JobId, bytes: Vec<u8>, end: bool) -> Result<()> {
+    /// `not-found`, `not-owner`, `job-ended`; `input-taken` while someone else writes; `limit-reached` when as much was
+    /// written as a job may have.
+    pub async fn write_input(&self, caller: &Caller, write: InputWrite) -> Result<()> {
         caller.require(Permission::JobsAttach)?;
-        if bytes.len() > MAX_INPUT {
+        if write.bytes.len() > MAX_INPUT {
             return Err(
                 Error::new(Label::TooLarge, "send at most 64 KiB of input at a time").with_field("data")
             );
         }
-        let job = self.find(id).await?;
+        let job = self.find(&write.job_id).await?;
         let permit = caller.permit::<may::JobsAttach>(Target::Job(&job))?;
-        if !job.spec.stdin {
-            return Err(Error::invalid("job_id", "this job was enqueued without a standard input (`stdin`)"));
+        if !job.spec.takes_input() {
+            return Err(Error::invalid(
+                "job_id",
+                "this job was enqueued without a standard input (`stdin`) and without a terminal (`terminal`)",
+            ));
         }
-        let audit = permit.audit(self.context.now(), "job.write-input", id);
-        self.context.stores.jobs.write_input(id, bytes, end, audit).await?;
+        if write.end && job.spec.terminal().is_some() {
+            return Err(Error::invalid("end", "a terminal has no end: send the byte 4 (control-D) for it"));
+        }
+        if write.size.is_some() && job.spec.terminal().is_none() {
+            return Err(Error::invalid("job_id", "this job was enqueued without a terminal (`terminal`)"));
+        }
+        let audit = permit.audit(self.context.now(), "job.write-input", write.job_id);
+        let take = write.take || job.spec.shared_input;
+        self.context.stores.jobs.write_input(InputWrite { take, ..write }, audit).await?;
         self.context.jobs.job_changed(&job);
         Ok(())
     }

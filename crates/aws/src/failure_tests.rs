@@ -1,15 +1,20 @@
 //! What the failures of AWS come to: each its own label and a sentence that names the resource and what mends it.
 
+use std::sync::Arc;
+
 use airunner_core::{
-    Error, JobId, KeyWrap, Label, OutputChunk, OutputStore, OutputStream, Secret, Sequence, Signer, Timestamp,
+    Error, JobId, KeyWrap, Label, OutputChunk, OutputStore, OutputStream, Result, Secret, Sequence, Signer,
+    Timestamp,
 };
-use airunner_testkit::random::SeededRandom;
+use airunner_store::MemoryStore;
+use airunner_testkit::{random::SeededRandom, records};
 
 use crate::{
-    KmsKeyWrap, KmsSigner, S3Output,
+    DynamoStore, KmsKeyWrap, KmsSigner, S3Output,
     kms::{KmsUse, require_key},
     parameters::read_parameters,
     replayed::{Answer, Replayed, json, refusal, s3_refusal},
+    tables::TableNames,
 };
 
 const ALIAS: &str = "alias/airunner-prod-ca";
@@ -193,4 +198,34 @@ async fn output_that_is_not_kept_is_not_acknowledged_and_is_found_anew() {
     says(&error, Label::AwsDenied, &["s3:PutObject", "a-bucket"]);
     output.append_output(&job, &[chunk()]).await.unwrap();
     assert_eq!(replayed.asked(), 5);
+}
+
+/// What reading a row of a DynamoDB that answers so comes to, how often it was asked, and which tables are given up.
+async fn read_of(answers: impl IntoIterator<Item = Answer>) -> (Result<bool>, usize, Vec<&'static str>) {
+    let replayed = Replayed::new(answers);
+    let names = TableNames::new("airunner", "prod");
+    let random = Arc::new(SeededRandom::new(1));
+    let output = MemoryStore::new(1).stores().output;
+    let client = replayed.aws.dynamodb().clone();
+    let stores = DynamoStore::open(client, names, random, output).stores();
+    let found = stores.principals.get_principal(&records::id("w1")).await;
+    (found.map(|found| found.is_some()), replayed.asked(), stores.measures.unanswering())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_asked_for_again_with_the_patience_of_every_client_and_not_for_ever() {
+    let none = || json("{}");
+    let throttled = || refusal("ProvisionedThroughputExceededException");
+    for short in [vec![throttled()], vec![Answer::Says(500, String::new(), None), Answer::Unreachable]] {
+        let tries = short.len() + 1;
+        let (found, asked, given_up) = read_of(short.into_iter().chain([none()])).await;
+        assert_eq!((found.unwrap(), asked), (false, tries), "what passes is not noticed");
+        assert!(given_up.is_empty(), "{given_up:?}");
+    }
+    for answer in [throttled(), Answer::Says(500, String::new(), None), Answer::Unreachable, Answer::Silence]
+    {
+        let (found, asked, _) = read_of([answer.clone()]).await;
+        says(&found.unwrap_err(), Label::StoreUnavailable, &["airunner_prod_principals"]);
+        assert!((1..=4).contains(&asked), "{answer:?}: {asked}");
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// SIGTERM came.
     Terminated,
+    /// Someone left the job's terminal.
+    Detached,
     /// Whoever reads the output has gone: there is nobody to tell.
     OutputClosed,
     /// It failed, and the exit code is not the kind's.
@@ -42,6 +44,7 @@ impl Failure {
             Self::Declined => 1,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::Detached => 255,
             Self::OutputClosed => 0,
             Self::WithCode(code, _) => *code,
             Self::Near(_, failure) => failure.exit_code(),

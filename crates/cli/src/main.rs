@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    airunner_exec::stage_two();
     airunner_cli::main()
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use airunner_core::{Error, Label, Secret};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -24,7 +24,9 @@ pub(crate) fn is_possible() -> bool {
 /// # Errors
 /// `file` where there is no terminal; usage where nothing was typed.
 pub(crate) async fn secret(question: &str) -> Result<Secret> {
-    let _terminal = Terminal::open()?;
+    let terminal = Terminal::open()?;
+    // Before the question is there: who answers fast must not be shown either.
+    terminal.hide()?;
     let question = format!("{question}: ");
     let typed = blocking(move || rpassword::prompt_password(question)).await?;
     match typed.trim() {
@@ -87,6 +89,13 @@ impl Terminal {
             File::options().read(true).write(true).open("/dev/tty").map_err(|error| unusable(&error))?;
         let settings = tcgetattr(&file).map_err(|error| unusable(&error.into()))?;
         Ok(Self { file, settings })
+    }
+
+    /// Shows no more what is typed.
+    fn hide(&self) -> Result<()> {
+        let mut hidden = self.settings.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&self.file, OptionalActions::Now, &hidden).map_err(|error| unusable(&error.into()))
     }
 }
 

@@ -316,6 +316,7 @@ pub(crate) fn print_failure(failure: &Failure, environment: &Environment) -> Exi
         Failure::Interrupted if io::stderr().is_terminal() => "\n".to_owned(),
         Failure::Interrupted
         | Failure::Terminated
+        | Failure::Detached
         | Failure::OutputClosed
         | Failure::WithCode(..)
         | Failure::Near(..) => String::new(),

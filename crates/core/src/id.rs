@@ -86,6 +86,8 @@ uuid_id! {
     ServerId: "server_id",
     /// One run of a worker process.
     WorkerId: "worker_id",
+    /// One attachment to a job by someone who writes to it.
+    WriterId: "writer_id",
     /// A data key of the keyring.
     DataKeyId: "data_key_id",
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEntry, Error, Fencing, JobId, JobSpec, Labels, Page, PageRequest, PrincipalId, QueueName,
-    RequestKey, Result, Timestamp, WorkerId,
+    AuditEntry, Error, Fencing, InputWrite, JobId, JobInput, JobSpec, Labels, Page, PageRequest, PrincipalId,
+    QueueName, RequestKey, Result, Timestamp, WorkerId,
 };
 
 /// Where a job is in its life.
@@ -229,17 +229,6 @@ pub struct LeaseExtension {
     pub attempt: u32,
 }
 
-/// A piece of a job's standard input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobInput {
-    /// Its place, from 1.
-    pub n: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// Whether no more follows.
-    pub end: bool,
-}
-
 /// What a worker or a watcher must know of a running job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobControl {
@@ -331,11 +320,13 @@ pub trait JobStore: Send + Sync {
     /// one replaces it), an ended one is `job-ended`.
     async fn cancel_job(&self, id: &JobId, cancellation: Cancellation, audit: AuditEntry) -> Result<Job>;
 
-    /// Appends to the standard input of a job that has not ended (`job-ended`), numbered from 1. What waits of one job
-    /// is at most 1 MiB (`limit-reached`). After a piece with `end` nothing more is taken (`job-ended`).
-    async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()>;
+    /// Appends to what goes into a job that has not ended (`job-ended`), numbered from 1. What one job is given is at
+    /// most 1 MiB (`limit-reached`). After a piece with `end` nothing more is taken (`job-ended`). Once a writer has
+    /// written, others are refused (`input-taken`) unless they take over; a piece of the last writer that is there
+    /// already is dropped. The audit entry is written with a writer's first piece, and with each that names no writer.
+    async fn write_input(&self, write: InputWrite, audit: AuditEntry) -> Result<()>;
 
-    /// Up to `limit` pieces of standard input after number `after`, in order. Each attempt reads them from the start.
+    /// Up to `limit` pieces of input after number `after`, in order. Each attempt reads them from the start.
     async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>>;
 
     /// Takes back every lease of `holder`, at most `limit`; the jobs wait again or fail by their attempts.

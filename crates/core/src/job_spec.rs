@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::TerminalSize;
+
 /// Names with a value each: what a job or a worker is said to be, and what a job requires of its worker.
 pub type Labels = BTreeMap<String, String>;
 
@@ -12,13 +14,15 @@ pub fn holds_all(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
-/// How a job's standard streams are connected. A PTY comes with attaching for input.
+/// How a job's standard streams are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessType {
     /// Separate pipes for stdout and stderr.
     #[default]
     Pipe,
+    /// A terminal (PTY), controlling, of this size at first. What it prints is all of stdout.
+    Terminal(TerminalSize),
 }
 
 /// A git repository that the worker clones before it runs the command in it.
@@ -46,8 +50,10 @@ pub struct JobSpec {
     pub repository: Option<Repository>,
     /// How its streams are connected.
     pub process_type: ProcessType,
-    /// Whether its standard input is connected; without it, it is empty.
+    /// Whether its standard input is connected; without it, it is empty. A terminal's always is.
     pub stdin: bool,
+    /// Whether everyone who is attached may write to it; else one at a time.
+    pub shared_input: bool,
     /// How long it may run; none is without limit.
     pub timeout: Option<Duration>,
     /// Attempts at most (those that were handed back don't count).
@@ -81,6 +87,19 @@ impl JobSpec {
         let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
         self.retry_delay.saturating_mul(doubled).min(Self::MAX_RETRY_DELAY)
     }
+
+    /// Its terminal's size at first, where it has one.
+    pub const fn terminal(&self) -> Option<TerminalSize> {
+        match self.process_type {
+            ProcessType::Terminal(size) => Some(size),
+            ProcessType::Pipe => None,
+        }
+    }
+
+    /// Whether something can be written to it.
+    pub const fn takes_input(&self) -> bool {
+        self.stdin || self.terminal().is_some()
+    }
 }
 
 impl Default for JobSpec {
@@ -93,6 +112,7 @@ impl Default for JobSpec {
             repository: None,
             process_type: ProcessType::default(),
             stdin: false,
+            shared_input: false,
             timeout: None,
             max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
             retry_on_exit: false,

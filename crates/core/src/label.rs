@@ -171,6 +171,9 @@ labels! {
     /// The job has ended.
     JobEnded = "job-ended": FailedPrecondition
         => "Nothing is left to do; its status says how it ended.",
+    /// Someone else writes to the job.
+    InputTaken = "input-taken": FailedPrecondition
+        => "Take it over (`job attach --take`), or watch; the owner may submit with `shared_input`.",
     /// A job of the same owner with the same command and arguments is waiting or running.
     JobNotUnique = "job-not-unique": AlreadyExists
         => "Wait for the job that runs, or submit without `unique`.",

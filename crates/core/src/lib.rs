@@ -10,6 +10,7 @@ mod enrollment_token;
 mod error;
 mod event;
 mod id;
+mod input;
 mod issuer;
 mod job;
 mod job_spec;
@@ -40,12 +41,13 @@ pub use error::{BoxError, Error, Result};
 pub use event::{ControlEvent, EventKind, EventStore, Publication, Sequence};
 pub use id::{
     DataKeyId, DnsName, EnrollmentId, Fingerprint, IssuerId, JobId, LineageId, PrincipalId, QueueName,
-    RequestId, Serial, ServerId, TrustDomain, WorkerId, uuid_v7,
+    RequestId, Serial, ServerId, TrustDomain, WorkerId, WriterId, uuid_v7,
 };
+pub use input::{InputWrite, InputWriter, JobInput, TerminalSize};
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{
-    AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobInput, JobState,
-    JobStore, Lease, LeaseExtension, LeaseRequest, NextJob, QueueOrder,
+    AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobState, JobStore,
+    Lease, LeaseExtension, LeaseRequest, NextJob, QueueOrder,
 };
 pub use job_spec::{JobSpec, Labels, ProcessType, Repository, holds_all};
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};

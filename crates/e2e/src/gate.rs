@@ -9,7 +9,7 @@ use std::{
 use airunner_core::{
     AuditEntry, Cancellation, Certificate, CertificateFilter, CertificateRef, CertificateStore, ChangeBatch,
     ChangeFeed, ChangeKind, ChangeNumber, Completion, DenialSnapshot, Enqueued, Fencing, Fingerprint,
-    Identity, Issuance, Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore,
+    Identity, InputWrite, Issuance, Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore,
     LeaseExtension, LeaseRequest, NextJob, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
     PrincipalStore, PrincipalUpdate, QueueName, RequestKey, Result, RevocationReason, RevocationTarget, Role,
     Serial, StatusChange, Stores, Timestamp,
@@ -306,8 +306,8 @@ impl JobStore for Gated<dyn JobStore> {
         self.inner.cancel_job(id, cancellation, audit).await
     }
 
-    async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()> {
-        self.inner.write_input(id, bytes, end, audit).await
+    async fn write_input(&self, write: InputWrite, audit: AuditEntry) -> Result<()> {
+        self.inner.write_input(write, audit).await
     }
 
     async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {

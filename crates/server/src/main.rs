@@ -6,5 +6,6 @@ use airunner_server::start::{Flags, run};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    airunner_exec::stage_two();
     run(Flags::parse())
 }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashSet};
 
 use airunner_core::{
-    AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, Intent, Job, JobControl,
-    JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, NextJob, Page,
-    PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, holds_all,
+    AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, InputWrite, Intent, Job,
+    JobControl, JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, NextJob,
+    Page, PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, holds_all,
 };
 use async_trait::async_trait;
 
 use crate::{
     engine::{Engine, Ports},
+    input,
     issuance::active,
     line::{self, Lane, Ranks},
     paging::Tokens,
@@ -23,9 +24,6 @@ use crate::{
 
 /// Jobs that one call writes or asks for, at most.
 const MAX_BATCH: usize = 1_000;
-
-/// Bytes of standard input that are kept of one job, at most.
-const MAX_INPUT: u64 = 1024 * 1024;
 
 const TOKENS: Tokens = Tokens('j');
 
@@ -83,9 +81,8 @@ impl<E: Engine> JobStore for Ports<E> {
         self.write(Intent::CancelJob, move |rows| cancel(rows, &id, cancellation.clone(), &audit)).await
     }
 
-    async fn write_input(&self, id: &JobId, bytes: Vec<u8>, end: bool, audit: AuditEntry) -> Result<()> {
-        let id = *id;
-        self.write(Intent::WriteInput, move |rows| write_input(rows, &id, bytes.clone(), end, &audit)).await
+    async fn write_input(&self, write: InputWrite, audit: AuditEntry) -> Result<()> {
+        self.write(Intent::WriteInput, move |rows| input::write(rows, &write, &audit)).await
     }
 
     async fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
@@ -349,7 +346,7 @@ fn end(rows: &mut dyn Rows, job: &Job, outcome: AttemptOutcome, now: Timestamp) 
         line::come_back(rows, &mut after, now)?;
     }
     rows.update_job(&after)?;
-    forget_input(rows, &after)?;
+    input::forget(rows, &after)?;
     rows.insert_event(&job.id, &end_event(&after, outcome, now))?;
     Ok(after)
 }
@@ -363,42 +360,13 @@ fn cancel(rows: &mut dyn Rows, id: &JobId, cancellation: Cancellation, audit: &A
         state => return Err(Error::new(Label::JobEnded, format!("the job has ended: it is {state}"))),
     };
     rows.update_job(&after)?;
-    forget_input(rows, &after)?;
+    input::forget(rows, &after)?;
     if after.state.has_ended() {
         // A job that waits for another attempt has the event of its last one at this place; that one stays.
         rows.insert_event(id, &end_event(&after, AttemptOutcome::Cancelled(None), now))?;
     }
     rows.insert_audit(audit)?;
     Ok(after)
-}
-
-/// Standard input is there to be read by another attempt; after the last one nobody reads it.
-fn forget_input(rows: &mut dyn Rows, job: &Job) -> Result<()> {
-    if job.spec.stdin && job.state.has_ended() { rows.delete_inputs(&job.id) } else { Ok(()) }
-}
-
-fn write_input(rows: &mut dyn Rows, id: &JobId, bytes: Vec<u8>, end: bool, audit: &AuditEntry) -> Result<()> {
-    let job = rows.job_control(id)?.ok_or_else(|| Error::not_found("job", id))?;
-    if job.state.has_ended() {
-        return Err(Error::new(Label::JobEnded, format!("the job has ended: it is {}", job.state)));
-    }
-    let written = rows.input_written(id)?;
-    if written.end {
-        return Err(Error::new(
-            Label::JobEnded,
-            "the job's standard input was closed: nothing more is taken",
-        ));
-    }
-    if written.bytes + bytes.len() as u64 > MAX_INPUT {
-        return Err(Error::new(
-            Label::LimitReached,
-            "a job takes at most 1 MiB of standard input: let it fetch what is larger",
-        ));
-    }
-    if end || !bytes.is_empty() {
-        rows.insert_input(id, &JobInput { n: written.last + 1, bytes, end })?;
-    }
-    rows.insert_audit(audit)
 }
 
 fn list(rows: &dyn Rows, filter: &JobFilter, page: &PageRequest) -> Result<Page<Job>> {

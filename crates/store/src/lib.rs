@@ -11,6 +11,7 @@ mod change;
 mod engine;
 mod enrollment;
 mod event;
+mod input;
 mod issuance;
 mod issuer;
 mod job;

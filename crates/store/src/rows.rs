@@ -12,9 +12,9 @@
 use airunner_core::{
     AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeKind,
     ChangeNumber, ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity,
-    Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState, Keyring, Labels,
-    Principal, PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation,
-    Sequence, Serial, ServerId, ServerRow, Timestamp,
+    InputWriter, Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState,
+    Keyring, Labels, Principal, PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result,
+    Revocation, Sequence, Serial, ServerId, ServerRow, Timestamp,
 };
 
 pub use crate::line::Lane;
@@ -180,7 +180,7 @@ pub struct Alike {
     pub unique: bool,
 }
 
-/// How much standard input a job has.
+/// How much a job was given to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputWritten {
     /// The number of its last piece, 0 where there is none.
@@ -188,6 +188,8 @@ pub struct InputWritten {
     pub bytes: u64,
     /// Whether the last piece says that no more follows.
     pub end: bool,
+    /// Who wrote the last piece, where that was said.
+    pub writer: Option<InputWriter>,
 }
 
 pub trait JobRows {
@@ -226,7 +228,7 @@ pub trait JobRows {
     /// What was written to the job's standard input.
     fn input_written(&self, id: &JobId) -> Result<InputWritten>;
     fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>>;
-    fn insert_input(&mut self, id: &JobId, input: &JobInput) -> Result<()>;
+    fn insert_input(&mut self, id: &JobId, input: &JobInput, writer: Option<InputWriter>) -> Result<()>;
     fn delete_inputs(&mut self, id: &JobId) -> Result<()>;
     fn insert_job(&mut self, job: &Job) -> Result<()>;
     /// Writes what changes in a job's life; what was asked for stays as it is.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use airunner_core::Monotonic;
+use airunner_proto::job::v1::Terminal;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ pub(super) enum Control {
     Cancel(Cancel),
     /// Write this to its standard input, and end that if so.
     Input { bytes: Vec<u8>, end: bool },
+    /// Give its terminal this size.
+    Resize(Size),
 }
 
 /// How a job is to be stopped.
@@ -42,6 +45,21 @@ pub(super) enum Control {
 pub(super) struct Cancel {
     pub(super) signal: i32,
     pub(super) grace: Duration,
+}
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) rows: u16,
+    pub(super) columns: u16,
+}
+
+impl Size {
+    /// None where the server says what no terminal can be.
+    pub(super) fn of(terminal: Terminal) -> Option<Self> {
+        let (rows, columns) = (u16::try_from(terminal.rows).ok()?, u16::try_from(terminal.columns).ok()?);
+        Some(Self { rows, columns })
+    }
 }
 
 #[derive(Debug)]
@@ -105,8 +123,8 @@ impl Held {
         }
     }
 
-    /// A line tells a piece of input. Each line begins with the first.
-    pub(super) fn input(&self, line: u64, bytes: Vec<u8>, end: bool) {
+    /// A line tells a piece of input, or a size, which is one too. Each line begins with the first.
+    pub(super) fn input(&self, line: u64, piece: Control) {
         let mut told = lock(&self.told);
         if told.line != line {
             (told.line, told.inputs) = (line, 0);
@@ -114,7 +132,7 @@ impl Held {
         told.inputs += 1;
         if told.inputs > told.passed_on {
             told.passed_on = told.inputs;
-            let _done = self.controls.send(Control::Input { bytes, end });
+            let _done = self.controls.send(piece);
         }
     }
 
@@ -145,7 +163,7 @@ mod tests {
     use super::*;
 
     fn held() -> (Arc<Held>, mpsc::UnboundedReceiver<Control>) {
-        let outbox = Outbox::new(1, 1_000, Arc::default());
+        let outbox = Outbox::new(1, 1_000, Duration::ZERO, Arc::default());
         let lease = (Duration::from_secs(30), Monotonic::default());
         Held::new(("job".to_owned(), 1, "token".to_owned()), lease, outbox)
     }
@@ -158,7 +176,7 @@ mod tests {
     fn a_new_line_repeats_input_and_nothing_is_written_twice() {
         let (held, mut controls) = held();
         for (line, piece) in [(1, "a"), (1, "b"), (2, "a"), (2, "b"), (2, "c"), (3, "a")] {
-            held.input(line, piece.into(), false);
+            held.input(line, input(piece));
         }
         let told: Vec<_> = std::iter::from_fn(|| controls.try_recv().ok()).collect();
         assert_eq!(told, [input("a"), input("b"), input("c")]);

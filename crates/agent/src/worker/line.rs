@@ -6,8 +6,8 @@ use airunner_client::{Backoff, Error, Result};
 use airunner_proto::job::v1::{Claim, DequeueJobsRequest, dequeue_jobs_response::Message};
 
 use super::{
-    held::{Cancel, Held},
-    outbox::Outbox,
+    held::{Cancel, Control, Held, Size},
+    outbox::{FLUSH_AFTER, FLUSH_ECHO_AFTER, Outbox},
     shared::Shared,
     task,
 };
@@ -92,7 +92,14 @@ fn heard(shared: &Arc<Shared>, number: u64, message: Message) {
             });
         }
         Message::Input(input) => {
-            with(shared, &input.job_id, input.attempt, |held| held.input(number, input.data, input.end));
+            let piece = Control::Input { bytes: input.data, end: input.end };
+            with(shared, &input.job_id, input.attempt, |held| held.input(number, piece));
+        }
+        Message::Resize(resize) => {
+            if let Some(size) = resize.terminal.and_then(Size::of) {
+                let piece = Control::Resize(size);
+                with(shared, &resize.job_id, resize.attempt, |held| held.input(number, piece));
+            }
         }
         // It is told of every job that is over, those that we ended too.
         Message::LeaseLost(lost) => with(shared, &lost.job_id, lost.attempt, Held::lose),
@@ -119,7 +126,8 @@ fn claimed(shared: &Arc<Shared>, mut claim: Claim) -> Result<()> {
     let length = claim.visibility_timeout.and_then(|length| length.try_into().ok());
     let length = length.unwrap_or(shared.options.visibility);
     let now = shared.clock.monotonic();
-    let outbox = Outbox::new(job.attempt, shared.output_limit(), Arc::clone(&shared.wake));
+    let patience = if job.terminal.is_some() { FLUSH_ECHO_AFTER } else { FLUSH_AFTER };
+    let outbox = Outbox::new(job.attempt, shared.output_limit(), patience, Arc::clone(&shared.wake));
     let name = (job.job_id.clone(), job.attempt, claim.task_token);
     let (held, controls) = Held::new(name, (length, now), outbox);
     tracing::info!(job = held.job_id, attempt = held.attempt, owner = job.owner, "took a job");

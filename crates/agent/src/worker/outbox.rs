@@ -22,6 +22,8 @@ const EVENT_BYTES: usize = 64 * 1024;
 const MOST_EVENTS: usize = 4_096;
 /// How long an event waits for others to travel with.
 pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// ... and how long where someone may be typing and wants to see it.
+pub(super) const FLUSH_ECHO_AFTER: Duration = Duration::from_millis(5);
 /// Batches of one job that are under way at a time.
 const BATCHES_UNDER_WAY: usize = 4;
 
@@ -30,6 +32,7 @@ const BATCHES_UNDER_WAY: usize = 4;
 pub(super) struct Outbox {
     attempt: u32,
     limit: usize,
+    patience: Duration,
     state: Mutex<State>,
     /// Told when bytes were acknowledged, and when there is nothing more to wait for.
     moved: Notify,
@@ -69,9 +72,10 @@ enum Content {
 }
 
 impl Outbox {
-    /// For an attempt, keeping at most `limit` bytes of output; whenever there is something to send, `wake` is told.
-    pub(super) fn new(attempt: u32, limit: usize, wake: Arc<Notify>) -> Self {
-        Self { attempt, limit, state: Mutex::default(), moved: Notify::new(), wake }
+    /// For an attempt, keeping at most `limit` bytes of output. An event waits for `patience` for others to travel with;
+    /// whenever there is something to send, `wake` is told.
+    pub(super) fn new(attempt: u32, limit: usize, patience: Duration, wake: Arc<Notify>) -> Self {
+        Self { attempt, limit, patience, state: Mutex::default(), moved: Notify::new(), wake }
     }
 
     /// Takes output in, and waits while there is too much of it. Returns false when nobody wants it any more.
@@ -118,7 +122,7 @@ impl Outbox {
         let unsent = state.entries.len() - state.sent;
         let next = state.entries.range(state.sent..).take(BATCH_EVENTS);
         let fresh: usize = next.map(|entry| entry.content.len()).sum();
-        let is_due = state.waiting_since.is_some_and(|since| now.since(since) >= FLUSH_AFTER);
+        let is_due = state.waiting_since.is_some_and(|since| now.since(since) >= self.patience);
         let is_full = unsent >= BATCH_EVENTS || fresh >= BATCH_BYTES;
         if unsent == 0 || state.under_way >= BATCHES_UNDER_WAY || !(is_due || is_full || state.urgent) {
             return None;
@@ -145,7 +149,7 @@ impl Outbox {
     pub(super) fn due(&self) -> Option<Monotonic> {
         let state = self.lock();
         let may_send = state.under_way < BATCHES_UNDER_WAY;
-        state.waiting_since.filter(|_| may_send).map(|since| since.plus(FLUSH_AFTER))
+        state.waiting_since.filter(|_| may_send).map(|since| since.plus(self.patience))
     }
 
     /// A batch is on the server's disk, up to this sequence.
@@ -279,7 +283,7 @@ mod tests {
     const NOW: Monotonic = Monotonic::new(Duration::from_secs(100));
 
     fn outbox() -> Outbox {
-        Outbox::new(2, 1_000_000, Arc::default())
+        Outbox::new(2, 1_000_000, FLUSH_AFTER, Arc::default())
     }
 
     fn later() -> Monotonic {
@@ -364,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_much_output_waits_for_acknowledgement() {
-        let outbox = Outbox::new(1, 100, Arc::default());
+        let outbox = Outbox::new(1, 100, FLUSH_AFTER, Arc::default());
         // One piece is taken whatever its size, or nothing ever would be.
         assert!(push(&outbox, OutputStream::Stdout, &[1; 500]).await);
         let mut waiting = Box::pin(push(&outbox, OutputStream::Stderr, &[2; 10]));
@@ -376,7 +380,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_lease_frees_everyone_who_waits() {
-        let outbox = Outbox::new(1, 100, Arc::default());
+        let outbox = Outbox::new(1, 100, FLUSH_AFTER, Arc::default());
         push(&outbox, OutputStream::Stdout, &[1; 100]).await;
         let mut waiting = Box::pin(push(&outbox, OutputStream::Stderr, &[2; 10]));
         let mut settling = Box::pin(outbox.settled());

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    held::{Cancel, Control, Held},
+    held::{Cancel, Control, Held, Size},
     shared::Shared,
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Attendant {
     pub(super) stopped: Option<Stopped>,
     controls: mpsc::UnboundedReceiver<Control>,
     pieces: mpsc::UnboundedSender<Piece>,
+    /// What the terminal is to be, if that was said before there was one.
+    size: Option<Size>,
 }
 
 impl Attendant {
@@ -47,7 +49,7 @@ impl Attendant {
         controls: mpsc::UnboundedReceiver<Control>,
     ) -> (Self, mpsc::UnboundedReceiver<Piece>) {
         let (pieces, receiver) = mpsc::unbounded_channel();
-        (Self { shared, held, stopped: None, controls, pieces }, receiver)
+        (Self { shared, held, stopped: None, controls, pieces, size: None }, receiver)
     }
 
     /// Waits for `wanted`, before anything runs; none if the job was stopped first.
@@ -82,6 +84,10 @@ impl Attendant {
         tokio::pin!(over);
         let mut timed_out = false;
         loop {
+            // What fetches a repository has no terminal: the size waits for the command.
+            if self.size.is_some_and(|size| job.resize(size.rows, size.columns).is_ok()) {
+                self.size = None;
+            }
             let is_lost = self.stopped == Some(Stopped::Lost);
             tokio::select! {
                 biased;
@@ -109,13 +115,17 @@ impl Attendant {
         ask(job, Signal::Kill, Duration::ZERO);
     }
 
-    /// Passes input on; a wish to stop is the caller's.
-    fn note(&self, control: Control) -> Option<Cancel> {
+    /// Passes input on, and keeps a size for when there is a terminal; a wish to stop is the caller's.
+    fn note(&mut self, control: Control) -> Option<Cancel> {
         match control {
             Control::Cancel(cancel) => Some(cancel),
             Control::Input { bytes, end } => {
                 // A job without standard input has nobody who reads it.
                 let _nobody = self.pieces.send((bytes, end));
+                None
+            }
+            Control::Resize(size) => {
+                self.size = Some(size);
                 None
             }
         }

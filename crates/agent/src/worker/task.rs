@@ -17,7 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     complete::complete,
     git,
-    held::{Control, Held},
+    held::{Control, Held, Size},
     process::{Attendant, Piece, Stopped},
     shared::Shared,
     workspace::Workspace,
@@ -138,6 +138,9 @@ impl Task {
             .stdin(if job.stdin { Stdin::Piped } else { Stdin::Empty });
         for (name, value) in &self.work.environment {
             spec = spec.env(name, value);
+        }
+        if let Some(size) = job.terminal.and_then(Size::of) {
+            spec = spec.pty(size.rows, size.columns);
         }
         Ok(match site.user {
             Some(user) => spec.run_as(user),

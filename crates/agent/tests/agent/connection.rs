@@ -61,7 +61,12 @@ async fn input_survives_a_lost_connection_and_is_not_repeated() {
     let mut watch = bed.watch(&job_id);
     for n in 1..=4_usize {
         let end = n == 4;
-        let request = WriteJobInputRequest { job_id: job_id.clone(), data: n.to_string().into(), end };
+        let request = WriteJobInputRequest {
+            job_id: job_id.clone(),
+            data: n.to_string().into(),
+            end,
+            ..Default::default()
+        };
         soon(bed.admin.jobs().write_job_input(request)).await.unwrap();
         if !end {
             watch.until(|seen| seen.stdout.len() >= n).await;

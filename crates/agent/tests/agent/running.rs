@@ -109,7 +109,8 @@ async fn standard_input_arrives_once_and_ends() {
     let job_id = bed.submit(JobSpec { command: "cat".to_owned(), stdin: true, ..Default::default() }).await;
     let mut watch = bed.watch(&job_id);
     let write = async |data: &[u8], end| {
-        let request = WriteJobInputRequest { job_id: job_id.clone(), data: data.to_vec(), end };
+        let request =
+            WriteJobInputRequest { job_id: job_id.clone(), data: data.to_vec(), end, ..Default::default() };
         soon(bed.admin.jobs().write_job_input(request)).await.unwrap();
     };
     write(b"one \x00\xff ", false).await;

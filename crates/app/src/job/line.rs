@@ -7,8 +7,9 @@ use std::{
 };
 
 use airunner_core::{
-    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobState, Labels, LeaseExtension, LeaseRequest,
-    Monotonic, PageRequest, QueueName, QueueOrder, Result, Timestamp, WorkerId, check_metadata,
+    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, LeaseExtension,
+    LeaseRequest, Monotonic, PageRequest, QueueName, QueueOrder, Result, TerminalSize, Timestamp, WorkerId,
+    check_metadata,
 };
 use tokio::sync::Notify;
 
@@ -77,7 +78,7 @@ pub enum LineMessage {
         /// How.
         cancellation: Cancellation,
     },
-    /// For the standard input of this job.
+    /// For the standard input or the terminal of this job.
     Input {
         /// The job.
         job_id: JobId,
@@ -87,6 +88,8 @@ pub enum LineMessage {
         bytes: Vec<u8>,
         /// Whether no more follows.
         end: bool,
+        /// The terminal's size from now on.
+        size: Option<TerminalSize>,
     },
     /// The lease is over.
     LeaseLost {
@@ -246,8 +249,8 @@ impl WorkerLine {
         if let Some(after) = held.input {
             for input in self.context.stores.jobs.inputs_after(&job_id, after, INPUTS).await? {
                 held.input = Some(input.n);
-                let (bytes, end) = (input.bytes, input.end);
-                self.outbox.push_back(LineMessage::Input { job_id, attempt, bytes, end });
+                let JobInput { bytes, end, size, .. } = input;
+                self.outbox.push_back(LineMessage::Input { job_id, attempt, bytes, end, size });
             }
         }
         Ok(())
@@ -344,14 +347,14 @@ impl WorkerLine {
     }
 
     fn claim(&mut self, job: Job, deadline: Timestamp) {
-        self.hold(job.id, job.attempt, job.spec.stdin);
+        self.hold(job.id, job.attempt, job.spec.takes_input());
         let task_token = self.context.task_tokens.make(job.id, job.attempt);
         self.outbox.push_back(LineMessage::Claim { job: Box::new(job), task_token, deadline });
     }
 
-    fn hold(&mut self, job: JobId, attempt: u32, stdin: bool) {
+    fn hold(&mut self, job: JobId, attempt: u32, takes_input: bool) {
         let subscription = Subscription::to_job(&self.context, job, &self.notify);
-        let input = stdin.then_some(0);
+        let input = takes_input.then_some(0);
         self.held.insert(job, Held { attempt, cancelled: None, input, _subscription: subscription });
     }
 

@@ -90,6 +90,12 @@ fn check(spec: &JobSpec) -> Result<()> {
     check_working_dir(&spec.working_dir)?;
     spec.repository.as_ref().map_or(Ok(()), check_repository)?;
     check_metadata("labels", &spec.labels)?;
+    if spec.terminal().is_some() && spec.max_attempts != 1 {
+        return Err(Error::invalid(
+            "max_attempts",
+            "a job with a terminal has one attempt: what was typed at it can't be typed again",
+        ));
+    }
     if spec.timeout.is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
         return Err(Error::invalid("timeout", "a time-out is more than zero and at most 7 days"));
     }
@@ -173,6 +179,8 @@ fn check_repository(repository: &Repository) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use airunner_core::{ProcessType, TerminalSize};
+
     use super::*;
 
     fn refused(change: impl FnOnce(&mut JobSpec)) -> Option<String> {
@@ -187,6 +195,11 @@ mod tests {
         assert_eq!(refused(|s| s.command.clear()).as_deref(), Some("command"));
         assert_eq!(refused(|s| s.args = vec!["a\0b".to_owned()]).as_deref(), Some("args"));
         assert_eq!(refused(|s| s.args = vec!["x".repeat(10_000_000)]).as_deref(), Some("args"));
+        let size = TerminalSize { rows: 24, columns: 80 };
+        assert_eq!(
+            refused(|s| s.process_type = ProcessType::Terminal(size)).as_deref(),
+            Some("max_attempts")
+        );
         assert_eq!(refused(|s| s.working_dir = "../x".to_owned()).as_deref(), Some("working_dir"));
         assert_eq!(refused(|s| s.working_dir = "/etc".to_owned()).as_deref(), Some("working_dir"));
         for name in ["", "1A", "A-B", "A B", "AIRUNNER_X"] {

@@ -1,8 +1,8 @@
 //! Rows of jobs, and of what makes one the only one of its kind. Their input and their events are in `job_parts.rs`.
 
 use airunner_core::{
-    Intent, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, Lease, PrincipalId, QueueName,
-    Result, Timestamp,
+    InputWriter, Intent, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, Lease, PrincipalId,
+    QueueName, Result, Timestamp,
 };
 use airunner_store::backend::{
     Alike, InputWritten, JobRows, LAST_IN_LINE, Lane, Place, Visit, alike, control, delayed, in_line, place,
@@ -320,8 +320,8 @@ impl JobRows for DynamoRows {
         self.read_inputs(id, after, limit)
     }
 
-    fn insert_input(&mut self, id: &JobId, input: &JobInput) -> Result<()> {
-        self.write_input(id, input)
+    fn insert_input(&mut self, id: &JobId, input: &JobInput, writer: Option<InputWriter>) -> Result<()> {
+        self.write_input(id, input, writer)
     }
 
     fn delete_inputs(&mut self, id: &JobId) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Rows of a job's standard input and of its control events. An item holds 400 KB at most: what is larger is split.
 
-use airunner_core::{ControlEvent, Error, JobId, JobInput, Result, Sequence};
+use airunner_core::{ControlEvent, Error, InputWriter, JobId, JobInput, Result, Sequence, TerminalSize};
 use airunner_store::backend::{EventRows, InputWritten};
 
 use super::{
@@ -28,7 +28,13 @@ impl DynamoRows {
         let item = self.tx.get(RowKey::text(&JOB_INPUTS, &id.to_string(), WRITTEN), Rely::Yes)?;
         let Some(item) = item else { return Ok(InputWritten::default()) };
         let row = Row(&item);
-        Ok(InputWritten { last: row.number("last")?, bytes: row.number("bytes")?, end: row.flag("ended") })
+        let writer = row.word_or_none("writer")?.zip(row.number_or_none("writer_piece")?);
+        Ok(InputWritten {
+            last: row.number("last")?,
+            bytes: row.number("bytes")?,
+            end: row.flag("ended"),
+            writer: writer.map(|(id, piece)| InputWriter { id, piece }),
+        })
     }
 
     pub(super) fn read_inputs(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
@@ -49,13 +55,19 @@ impl DynamoRows {
         self.tx.visit(&listing, &mut |place, item| {
             let row = Row(&item);
             let n = place.parse().map_err(|_| Error::internal("a piece of input has no number"))?;
-            found.push(JobInput { n, bytes: row.bytes("bytes")?, end: row.flag("ended") });
+            let size = row.number_or_none("size")?.map(TerminalSize::from_u32);
+            found.push(JobInput { n, bytes: row.bytes("bytes")?, end: row.flag("ended"), size });
             Ok(found.len() < limit as usize)
         })?;
         Ok(found)
     }
 
-    pub(super) fn write_input(&mut self, id: &JobId, input: &JobInput) -> Result<()> {
+    pub(super) fn write_input(
+        &mut self,
+        id: &JobId,
+        input: &JobInput,
+        writer: Option<InputWriter>,
+    ) -> Result<()> {
         let written = self.read_input_written(id)?;
         let job = id.to_string();
         let created = self.job_created(id)?;
@@ -64,6 +76,7 @@ impl DynamoRows {
         let last = input.n + pieces.len() as u64 - 1;
         for (n, bytes) in (input.n..).zip(&pieces) {
             let fields = Fields::default().bytes("bytes", *bytes).flag("ended", input.end && n == last);
+            let fields = fields.number_or_none("size", input.size.map(TerminalSize::to_u32));
             let item = fields.number("ttl", ttl(created)).done();
             self.tx.put(RowKey::text(&JOB_INPUTS, &job, &piece(n)), item);
         }
@@ -71,6 +84,8 @@ impl DynamoRows {
             .number("last", last)
             .number("bytes", written.bytes + input.bytes.len() as u64)
             .flag("ended", input.end)
+            .word_or_none("writer", writer.map(|writer| writer.id))
+            .number_or_none("writer_piece", writer.map(|writer| writer.piece))
             .number("ttl", ttl(created))
             .done();
         self.tx.put(RowKey::text(&JOB_INPUTS, &job, WRITTEN), item);

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use airunner_aws::{DynamoStore, tables::TableNames};
 use airunner_core::{
-    ControlEvent, EventKind, Job, Label, Labels, LeaseRequest, PrincipalType, Publication, QueueName,
-    QueueOrder, Sequence, Stores,
+    ControlEvent, EventKind, InputWrite, Job, Label, Labels, LeaseRequest, PrincipalType, Publication,
+    QueueName, QueueOrder, Sequence, Stores,
 };
 use airunner_store::MemoryStore;
 use airunner_testkit::{
@@ -65,8 +65,9 @@ async fn an_event_and_a_piece_of_input_larger_than_an_item_are_kept_whole() {
 
     let input: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     let audit = || records::audit("job.input", "x", NOW);
-    stores.jobs.write_input(&job.id, input.clone(), false, audit()).await.unwrap();
-    stores.jobs.write_input(&job.id, b"end".to_vec(), true, audit()).await.unwrap();
+    let write = |bytes, end| InputWrite { job_id: job.id, writer: None, take: false, bytes, end, size: None };
+    stores.jobs.write_input(write(input.clone(), false), audit()).await.unwrap();
+    stores.jobs.write_input(write(b"end".to_vec(), true), audit()).await.unwrap();
     let pieces = stores.jobs.inputs_after(&job.id, 0, 100).await.unwrap();
     let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.clone()).collect();
     assert!(bytes == [&input[..], b"end"].concat(), "the input came back otherwise");

@@ -6,6 +6,7 @@ mod logs;
 mod spec;
 mod start;
 mod submit;
+mod terminal;
 
 use std::time::Duration;
 

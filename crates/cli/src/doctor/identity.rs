@@ -134,8 +134,10 @@ pub(crate) fn said(failure: &Failure) -> String {
         Failure::Failed(error) => error.message().to_owned(),
         Failure::Usage(message) => message.clone(),
         Failure::Near(_, inner) | Failure::WithCode(_, inner) => said(inner),
-        Failure::Declined | Failure::Interrupted | Failure::Terminated | Failure::OutputClosed => {
-            "it was given up".to_owned()
-        }
+        Failure::Declined
+        | Failure::Interrupted
+        | Failure::Terminated
+        | Failure::Detached
+        | Failure::OutputClosed => "it was given up".to_owned(),
     }
 }

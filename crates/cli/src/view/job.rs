@@ -30,6 +30,8 @@ pub(crate) struct JobView {
     retry_on_exit: bool,
     unique: bool,
     stdin: bool,
+    terminal: Option<TerminalView>,
+    shared_input: bool,
     labels: BTreeMap<String, String>,
     priority: i32,
     requires: BTreeMap<String, String>,
@@ -45,6 +47,12 @@ pub(crate) struct JobView {
     visible_at: Option<Moment>,
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
+}
+
+#[derive(Debug, Serialize)]
+struct TerminalView {
+    rows: u32,
+    columns: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -194,6 +202,8 @@ impl From<pb::Job> for JobView {
             retry_on_exit: job.retry_on_exit,
             unique: job.unique,
             stdin: job.stdin,
+            terminal: job.terminal.map(|size| TerminalView { rows: size.rows, columns: size.columns }),
+            shared_input: job.shared_input,
             labels: job.labels.into_iter().collect(),
             priority: job.priority,
             requires: job.requires.into_iter().collect(),

@@ -18,3 +18,4 @@ mod profile;
 mod prompt;
 #[cfg(feature = "aws")]
 mod runbook;
+mod terminal;

@@ -60,6 +60,7 @@ paths! { "job.v1.JobService":
     LIST_JOBS = "ListJobs",
     CANCEL = "CancelJob",
     WRITE_INPUT = "WriteJobInput",
+    RESIZE = "ResizeJob",
 }
 
 paths! { "job.v1.JobEventsService":

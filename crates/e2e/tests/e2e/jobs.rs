@@ -324,8 +324,12 @@ async fn standard_input_reaches_the_process_in_order_and_ends() {
     let id = enqueue(&user, JobSpec { stdin: true, ..job("cat") }).await;
     let deaf = enqueue(&user, JobSpec { queue: "nobody".to_owned(), ..job("cat") }).await;
     worker.claim().await;
-    let write =
-        |id: &str, data: &[u8], end| WriteJobInputRequest { job_id: id.to_owned(), data: data.to_vec(), end };
+    let write = |id: &str, data: &[u8], end| WriteJobInputRequest {
+        job_id: id.to_owned(),
+        data: data.to_vec(),
+        end,
+        ..Default::default()
+    };
     for (data, end) in [(&b"one\n"[..], false), (&[0, 255, 10], false), (b"", true)] {
         let _: WriteJobInputResponse = user.ask(WRITE_INPUT, &write(&id, data, end)).await;
         match worker.next().await {

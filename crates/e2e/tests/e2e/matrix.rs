@@ -78,6 +78,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(LIST_JOBS, "jobs:list", FINE),
     row(CANCEL, "jobs:cancel", INVALID),
     row(WRITE_INPUT, "jobs:attach", INVALID),
+    row(RESIZE, "jobs:attach", INVALID),
     row(PUBLISH_STREAM, "events:publish", INVALID),
     row(PUBLISH, "events:publish", INVALID),
     row(STREAM_EVENTS, "events:stream", INVALID),

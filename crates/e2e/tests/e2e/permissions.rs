@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use airunner_app::{authn::Caller, authz::PermissionSet, principal::new_principal as fresh};
-use airunner_core::{Clock as _, EnrolScope, Permission, PrincipalType};
+use airunner_core::{Clock as _, EnrolScope, JobSpec, Permission, PrincipalType, ProcessType, TerminalSize};
 use airunner_e2e::{Answer, TestServer, over_body};
 use airunner_proto::{ca::v1 as ca, job::v1 as job_pb, principal::v1 as pb};
 use airunner_server::{method::Methods, router::Door};
@@ -46,7 +46,12 @@ async fn things(server: &TestServer) -> (Things, Worker) {
     worker.waiting().await;
     // The job is the caller's, as owner and as holder, so that owning it stands in nobody's way.
     let mut mine = airunner_app::job::spec::NewJob::default();
-    (mine.spec.command, mine.spec.stdin) = ("true".to_owned(), true);
+    mine.spec = JobSpec {
+        command: "true".to_owned(),
+        process_type: ProcessType::Terminal(TerminalSize { rows: 24, columns: 80 }),
+        max_attempts: 1,
+        ..JobSpec::default()
+    };
     let submitter = caller_with(server, [Permission::JobsSubmit]);
     let ids = server.app.jobs.enqueue(&submitter, vec![mine], None).await.unwrap();
     let task_token = worker.claim().await.task_token;
@@ -212,7 +217,21 @@ fn requests(things: &Things) -> BTreeMap<&'static str, (Vec<u8>, Expected)> {
         (CANCEL, good(&job_pb::CancelJobRequest { job_id: job_id(), ..Default::default() }, FINE)),
         (
             WRITE_INPUT,
-            good(&job_pb::WriteJobInputRequest { job_id: job_id(), data: b"x".to_vec(), end: false }, FINE),
+            good(
+                &job_pb::WriteJobInputRequest { job_id: job_id(), data: b"x".to_vec(), ..Default::default() },
+                FINE,
+            ),
+        ),
+        (
+            RESIZE,
+            good(
+                &job_pb::ResizeJobRequest {
+                    job_id: job_id(),
+                    terminal: Some(job_pb::Terminal { rows: 50, columns: 200 }),
+                    ..Default::default()
+                },
+                FINE,
+            ),
         ),
         (
             PUBLISH_STREAM,

@@ -8,8 +8,9 @@ use airunner_app::job::{
     spec::NewJob,
 };
 use airunner_core::{
-    AttemptOutcome, Error, Exit, Job, JobFilter, JobSpec, JobState, Labels, PageRequest, ProcessType,
-    QueueOrder, Repository, RequestId, Result, check_metadata,
+    AttemptOutcome, Error, Exit, InputWrite, InputWriter, Job, JobFilter, JobSpec, JobState, Labels,
+    PageRequest, ProcessType, QueueOrder, Repository, RequestId, Result, TerminalSize, WriterId,
+    check_metadata,
 };
 use airunner_proto::job::v1::{self as pb, job_service_server::JobService};
 use tonic::{Request, Response, Status, async_trait};
@@ -191,10 +192,27 @@ impl JobService for JobApi {
         let mut call = call(request)?;
         let bytes = std::mem::take(&mut call.message.data);
         let written = async {
-            let id = call.message.job_id.parse()?;
-            self.0.app.jobs.write_input(&call.caller, &id, bytes, call.message.end).await
+            let pb::WriteJobInputRequest { job_id, end, writer_id, piece, take, .. } = &call.message;
+            let (job_id, writer) = (job_id.parse()?, writer(writer_id, *piece)?);
+            let write = InputWrite { job_id, writer, take: *take, bytes, end: *end, size: None };
+            self.0.app.jobs.write_input(&call.caller, write).await
         };
         call.answer(written.await.map(|()| pb::WriteJobInputResponse {}))
+    }
+
+    async fn resize_job(
+        &self,
+        request: Request<pb::ResizeJobRequest>,
+    ) -> Result<Response<pb::ResizeJobResponse>, Status> {
+        let call = call(request)?;
+        let resized = async {
+            let pb::ResizeJobRequest { job_id, terminal, writer_id, piece, take } = &call.message;
+            let size = Some(from_terminal(terminal.unwrap_or_default())?);
+            let (job_id, writer) = (job_id.parse()?, writer(writer_id, *piece)?);
+            let write = InputWrite { job_id, writer, take: *take, bytes: Vec::new(), end: false, size };
+            self.0.app.jobs.write_input(&call.caller, write).await
+        };
+        call.answer(resized.await.map(|()| pb::ResizeJobResponse {}))
     }
 }
 
@@ -217,7 +235,15 @@ fn visibility(wanted: Option<prost_types::Duration>) -> Result<Duration> {
 fn new_job(job: pb::JobSpec) -> Result<NewJob> {
     let repository =
         job.repository.map(|repository| Repository { url: repository.url, revision: repository.revision });
-    let max_attempts = if job.max_attempts == 0 { JobSpec::DEFAULT_MAX_ATTEMPTS } else { job.max_attempts };
+    let process_type = match job.terminal {
+        Some(terminal) => ProcessType::Terminal(from_terminal(terminal)?),
+        None => ProcessType::Pipe,
+    };
+    let max_attempts = match job.max_attempts {
+        0 if job.terminal.is_some() => 1,
+        0 => JobSpec::DEFAULT_MAX_ATTEMPTS,
+        some => some,
+    };
     Ok(NewJob {
         queue: (!job.queue.is_empty()).then(|| job.queue.parse()).transpose()?,
         delay: convert::from_duration("delay", job.delay)?.unwrap_or_default(),
@@ -227,8 +253,9 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
             environment: job.environment.into_iter().collect(),
             working_dir: job.working_dir,
             repository,
-            process_type: ProcessType::Pipe,
+            process_type,
             stdin: job.stdin,
+            shared_input: job.shared_input,
             timeout: convert::from_duration("timeout", job.timeout)?,
             max_attempts,
             retry_on_exit: job.retry_on_exit,
@@ -293,7 +320,12 @@ fn line_message(
             signal: cancellation.signal,
             grace: Some(convert::duration(cancellation.grace)),
         }),
-        LineMessage::Input { job_id, attempt, bytes, end } => {
+        LineMessage::Input { job_id, attempt, size: Some(size), .. } => Message::Resize(pb::Resize {
+            job_id: job_id.to_string(),
+            attempt,
+            terminal: Some(terminal(size)),
+        }),
+        LineMessage::Input { job_id, attempt, bytes, end, size: None } => {
             Message::Input(pb::Input { job_id: job_id.to_string(), attempt, data: bytes, end })
         }
         LineMessage::LeaseLost { job_id, attempt } => {
@@ -393,5 +425,23 @@ fn message(job: &Job) -> pb::Job {
         priority: job.spec.priority,
         requires: job.spec.requires.clone().into_iter().collect(),
         retry_delay: Some(job.spec.retry_delay).filter(|delay| !delay.is_zero()).map(convert::duration),
+        terminal: job.spec.terminal().map(terminal),
+        shared_input: job.spec.shared_input,
     }
+}
+
+fn terminal(size: TerminalSize) -> pb::Terminal {
+    pb::Terminal { rows: size.rows.into(), columns: size.columns.into() }
+}
+
+fn from_terminal(terminal: pb::Terminal) -> Result<TerminalSize> {
+    TerminalSize::new(terminal.rows, terminal.columns)
+}
+
+fn writer(id: &str, piece: u64) -> Result<Option<InputWriter>> {
+    let writer = (!id.is_empty()).then(|| id.parse::<WriterId>()).transpose()?;
+    if writer.is_some() && piece == 0 {
+        return Err(Error::invalid("piece", "a writer counts its pieces from 1"));
+    }
+    Ok(writer.map(|id| InputWriter { id, piece }))
 }

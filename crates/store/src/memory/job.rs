@@ -6,8 +6,8 @@ use std::{
 };
 
 use airunner_core::{
-    ControlEvent, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, PrincipalId, QueueName,
-    Result, Sequence, Timestamp,
+    ControlEvent, InputWriter, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, PrincipalId,
+    QueueName, Result, Sequence, Timestamp,
 };
 
 use super::State;
@@ -160,21 +160,22 @@ impl JobRows for State {
     }
 
     fn input_written(&self, id: &JobId) -> Result<InputWritten> {
-        let pieces = self.inputs.range((*id, 0)..=(*id, u64::MAX)).map(|(_, input)| input);
-        Ok(pieces.fold(InputWritten::default(), |written, input| InputWritten {
+        let pieces = self.inputs.range((*id, 0)..=(*id, u64::MAX)).map(|(_, piece)| piece);
+        Ok(pieces.fold(InputWritten::default(), |written, (input, writer)| InputWritten {
             last: input.n,
             bytes: written.bytes + input.bytes.len() as u64,
             end: input.end,
+            writer: *writer,
         }))
     }
 
     fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
         let places = (Bound::Excluded((*id, after)), Bound::Included((*id, u64::MAX)));
-        Ok(self.inputs.range(places).map(|(_, input)| input.clone()).take(limit as usize).collect())
+        Ok(self.inputs.range(places).map(|(_, (input, _))| input.clone()).take(limit as usize).collect())
     }
 
-    fn insert_input(&mut self, id: &JobId, input: &JobInput) -> Result<()> {
-        self.inputs.insert((*id, input.n), input.clone());
+    fn insert_input(&mut self, id: &JobId, input: &JobInput, writer: Option<InputWriter>) -> Result<()> {
+        self.inputs.insert((*id, input.n), (input.clone(), writer));
         Ok(())
     }
 

@@ -15,8 +15,8 @@ use std::{
 
 use airunner_core::{
     AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, ControlEvent, DnsName,
-    EnrollmentId, EnrollmentToken, Fingerprint, Intent, Issuer, Job, JobId, JobInput, Keyring, Principal,
-    PrincipalId, QueueName, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
+    EnrollmentId, EnrollmentToken, Fingerprint, InputWriter, Intent, Issuer, Job, JobId, JobInput, Keyring,
+    Principal, PrincipalId, QueueName, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -117,7 +117,7 @@ struct State {
     turns: BTreeMap<(Lane, String), BTreeSet<(i64, i64)>>,
     /// By queue and priority.
     clocks: HashMap<(QueueName, i32), u64>,
-    inputs: BTreeMap<(JobId, u64), JobInput>,
+    inputs: BTreeMap<(JobId, u64), (JobInput, Option<InputWriter>)>,
     events: BTreeMap<(JobId, Sequence), ControlEvent>,
     audit: VecDeque<AuditRecord>,
     changes: VecDeque<Change>,

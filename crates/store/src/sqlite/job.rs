@@ -1,8 +1,8 @@
 //! Statements on jobs, their standard input and their events.
 
 use airunner_core::{
-    ControlEvent, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, Lease, PrincipalId,
-    QueueName, Result, Sequence, Timestamp,
+    ControlEvent, Error, InputWriter, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, Lease,
+    PrincipalId, QueueName, Result, Sequence, TerminalSize, Timestamp,
 };
 use rusqlite::{Row, params};
 
@@ -222,26 +222,45 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn input_written(&self, id: &JobId) -> Result<InputWritten> {
-        let sql = "SELECT coalesce(max(n), 0), coalesce(sum(length(bytes)), 0), coalesce(max(ended), 0) \
-                   FROM job_inputs WHERE job = (SELECT number FROM jobs WHERE job_id = ?1)";
+        let sql = "SELECT n, total, ended, writer, piece FROM job_inputs \
+                   WHERE job = (SELECT number FROM jobs WHERE job_id = ?1) ORDER BY n DESC LIMIT 1";
         let found = self.first(sql, [id.to_string()], |row| {
-            Ok(InputWritten { last: number(row, 0)?, bytes: number(row, 1)?, end: get(row, 2)? })
+            let writer = word_or_none(row, 3)?.zip(get::<Option<i64>>(row, 4)?);
+            let writer = writer.map(|(id, piece)| InputWriter { id, piece: piece.unsigned_abs() });
+            Ok(InputWritten { last: number(row, 0)?, bytes: number(row, 1)?, end: get(row, 2)?, writer })
         })?;
         Ok(found.unwrap_or_default())
     }
 
     fn inputs_after(&self, id: &JobId, after: u64, limit: u32) -> Result<Vec<JobInput>> {
-        let sql = "SELECT n, bytes, ended FROM job_inputs \
+        let sql = "SELECT n, bytes, ended, size FROM job_inputs \
                    WHERE job = (SELECT number FROM jobs WHERE job_id = ?1) AND n > ?2 ORDER BY n LIMIT ?3";
         self.all(sql, params![id.to_string(), integer(after)?, limit], |row| {
-            Ok(JobInput { n: number(row, 0)?, bytes: get(row, 1)?, end: get(row, 2)? })
+            let size = get::<Option<u32>>(row, 3)?.map(TerminalSize::from_u32);
+            Ok(JobInput { n: number(row, 0)?, bytes: get(row, 1)?, end: get(row, 2)?, size })
         })
     }
 
-    fn insert_input(&mut self, id: &JobId, input: &JobInput) -> Result<()> {
-        let sql = "INSERT INTO job_inputs (job, n, bytes, ended) \
-                   VALUES ((SELECT number FROM jobs WHERE job_id = ?1), ?2, ?3, ?4)";
-        self.run(sql, params![id.to_string(), integer(input.n)?, input.bytes, input.end]).map(drop)
+    fn insert_input(&mut self, id: &JobId, input: &JobInput, writer: Option<InputWriter>) -> Result<()> {
+        let sql = "INSERT INTO job_inputs (job, n, bytes, ended, size, writer, piece, total) \
+                   SELECT number, ?2, ?3, ?4, ?5, ?6, ?7, ?8 + coalesce( \
+                   (SELECT total FROM job_inputs WHERE job = number ORDER BY n DESC LIMIT 1), 0) \
+                   FROM jobs WHERE job_id = ?1";
+        let piece = writer.map(|writer| integer(writer.piece)).transpose()?;
+        self.run(
+            sql,
+            params![
+                id.to_string(),
+                integer(input.n)?,
+                input.bytes,
+                input.end,
+                input.size.map(TerminalSize::to_u32),
+                writer.map(|writer| writer.id.to_string()),
+                piece,
+                integer(input.bytes.len() as u64)?,
+            ],
+        )
+        .map(drop)
     }
 
     fn delete_inputs(&mut self, id: &JobId) -> Result<()> {
@@ -388,7 +407,7 @@ mod tests {
         let connection = queue();
         for lane in ["", "gpu"] {
             for (from, until) in [(0, LAST_IN_LINE), (LAST_IN_LINE + 1, i64::MAX)] {
-                let standing = |limit| params!["default", lane, from, until, limit];
+                let standing = |limit: i64| ("default", lane, from, until, limit);
                 let (rows, one) = steps(&connection, STANDING, standing(1));
                 assert_eq!(rows, 1);
                 let (rows, many) = steps(&connection, STANDING, standing(64));

@@ -277,6 +277,10 @@ CREATE TABLE job_inputs (
     n     INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     ended INTEGER NOT NULL,
+    size  INTEGER,           -- of the terminal: rows * 65536 + columns
+    total INTEGER NOT NULL,  -- bytes, this piece's among them
+    writer TEXT,
+    piece INTEGER,           -- the writer's own count
     PRIMARY KEY (job, n)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE job_events (

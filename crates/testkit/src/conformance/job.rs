@@ -8,7 +8,7 @@ use std::{
 use airunner_core::{
     AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Job, JobFilter, JobId, JobSpec, JobState, Label,
     Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, PrincipalStatus, ProcessType, QueueOrder,
-    Repository, Result, Sequence, Stores,
+    Repository, Result, Sequence, Stores, TerminalSize,
 };
 
 use super::world::{NOW, WORKER, World, after, every_page, race, refused};
@@ -28,8 +28,9 @@ pub async fn what_is_enqueued_is_read_back(stores: Stores) {
                 url: "https://example.org/r.git".to_owned(),
                 revision: "main".to_owned(),
             }),
-            process_type: ProcessType::Pipe,
+            process_type: ProcessType::Terminal(TerminalSize { rows: 40, columns: 132 }),
             stdin: true,
+            shared_input: true,
             timeout: Some(Duration::from_millis(1_500)),
             max_attempts: 7,
             retry_on_exit: true,
@@ -370,56 +371,6 @@ pub async fn jobs_are_counted_by_state(stores: Stores) {
     assert_eq!(counts[&JobState::Running], 1);
     assert_eq!(counts[&JobState::Completed], 1);
     assert_eq!(counts.values().sum::<u64>(), 5);
-}
-
-pub async fn standard_input_is_kept_in_order(stores: Stores) {
-    let world = World::new(stores);
-    let job = world.running_with(world.job().with(|spec| spec.stdin = true), "w1").await;
-    let write = async |bytes: &[u8], end| {
-        world.stores.jobs.write_input(&job.id, bytes.to_vec(), end, audit("job.input", "x", NOW)).await
-    };
-    write(b"one\0\xff", false).await.unwrap();
-    write(b"two", false).await.unwrap();
-    write(b"", true).await.unwrap();
-    refused(write(b"late", false).await, Label::JobEnded);
-    let read = async |after, limit| {
-        let inputs = world.stores.jobs.inputs_after(&job.id, after, limit).await.unwrap();
-        inputs.into_iter().map(|input| (input.n, input.bytes, input.end)).collect::<Vec<_>>()
-    };
-    let all = [(1, b"one\0\xff".to_vec(), false), (2, b"two".to_vec(), false), (3, Vec::new(), true)];
-    assert_eq!(read(0, 10).await, all);
-    assert_eq!(read(1, 1).await, all[1..2]);
-    assert_eq!(read(3, 10).await, []);
-    assert_eq!(world.audited("job.input").await, 3);
-    // The next attempt reads it again from the start.
-    world.complete("w1", &job, AttemptOutcome::Failed("no".to_owned())).await.unwrap();
-    assert_eq!(read(0, 10).await, all);
-}
-
-pub async fn standard_input_has_a_limit(stores: Stores) {
-    let world = World::new(stores);
-    let job = world.running("w1").await;
-    let write = async |bytes: usize| {
-        world.stores.jobs.write_input(&job.id, vec![7; bytes], false, audit("job.input", "x", NOW)).await
-    };
-    write(1024 * 1024 - 1).await.unwrap();
-    refused(write(2).await, Label::LimitReached);
-    write(1).await.unwrap();
-    refused(write(1).await, Label::LimitReached);
-}
-
-pub async fn what_has_ended_takes_no_input(stores: Stores) {
-    let world = World::new(stores);
-    let job = world.running("w1").await;
-    world.complete("w1", &job, AttemptOutcome::Exited(Exit::Code(0))).await.unwrap();
-    let entry = || audit("job.input", "x", NOW);
-    let write = world.stores.jobs.write_input(&job.id, b"x".to_vec(), false, entry()).await;
-    refused(write, Label::JobEnded);
-    let unknown = world.job().id;
-    let write = world.stores.jobs.write_input(&unknown, b"x".to_vec(), false, entry()).await;
-    refused(write, Label::NotFound);
-    assert_eq!(world.stores.jobs.inputs_after(&unknown, 0, 10).await.unwrap(), []);
-    assert_eq!(world.audited("job.input").await, 0);
 }
 
 fn cancellation(seconds: u64) -> Cancellation {

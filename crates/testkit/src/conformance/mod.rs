@@ -17,6 +17,7 @@ pub mod certificate;
 pub mod change;
 pub mod enrollment;
 pub mod event;
+pub mod input;
 pub mod issuance;
 pub mod issuer;
 pub mod job;
@@ -205,10 +206,13 @@ macro_rules! store_conformance {
                     a_job_that_waits_for_another_attempt_is_stopped_too,
                     lists_run_from_the_newest_and_are_cut_by_the_filter,
                     pages_lose_nothing_while_others_enqueue,
-                    jobs_are_counted_by_state,
+                    jobs_are_counted_by_state;
+                input:
                     standard_input_is_kept_in_order,
                     standard_input_has_a_limit,
-                    what_has_ended_takes_no_input;
+                    what_has_ended_takes_no_input,
+                    one_writes_at_a_time_and_what_is_sent_twice_is_written_once,
+                    what_was_typed_at_a_terminal_is_never_typed_again;
                 queue:
                     owners_take_turns,
                     an_owner_of_many_jobs_delays_anothers_by_one,

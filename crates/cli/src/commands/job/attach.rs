@@ -1,14 +1,23 @@
 //! `job attach`: follows a job to its end, and ends as it did.
 
-use std::str::FromStr;
+use std::{
+    io::{self, IsTerminal as _},
+    str::FromStr,
+};
 
 use airunner_client::{Client, FollowFrom, FollowOptions, Followed, follow_job};
 use airunner_core::{Error, Sequence};
-use airunner_proto::job::v1::{JobEvent, job_event::Kind};
+use airunner_proto::job::v1::{GetJobRequest, JobEvent, job_event::Kind};
 use clap::Args;
 use futures_util::StreamExt as _;
 
-use super::{JobName, logs};
+use super::{
+    super::present,
+    JobName,
+    input::{self, Writer},
+    logs,
+    terminal::{self, Raw},
+};
 use crate::{
     context::Context,
     failure::{Failure, Result},
@@ -25,8 +34,9 @@ const NO_CODE: u8 = 255;
 /// Follow a job to its end.
 ///
 /// What the job prints is written as it comes, stdout to stdout and stderr to stderr; a lost connection is opened again
-/// where it was. Ctrl-C detaches and leaves the job alone; the place reached is told, for --from. The exit code is the
-/// job's: 128 + n for signal n, 255 where the job has none or airunner failed.
+/// where it was. Ctrl-C detaches and leaves the job alone; the place reached is told, for --from. With --input at a job
+/// that has a terminal, from a terminal, every key goes to the job, Ctrl-C too; ~. where a line begins detaches. The exit
+/// code is the job's: 128 + n for signal n, 255 where the job has none, after ~., or where airunner failed.
 #[derive(Args, Debug)]
 pub(super) struct AttachArgs {
     #[command(flatten)]
@@ -34,6 +44,12 @@ pub(super) struct AttachArgs {
     /// From where: start, now, or after the sequence that was told on detaching
     #[arg(long, value_name = "PLACE", default_value = "start")]
     from: Place,
+    /// Write to it too: what is typed, or comes on standard input here
+    #[arg(long, short)]
+    input: bool,
+    /// Write to it though someone else does, who then no longer can
+    #[arg(long, requires = "input")]
+    take: bool,
 }
 
 /// From where a job is followed.
@@ -68,10 +84,43 @@ impl AttachArgs {
         let client = context.client()?;
         let watched = wait_with_signals(async {
             let mut signals = Signals::listen()?;
-            let watching = watch(&client, context.output, &job_id, self.from.0, &mut signals);
-            or_near(&client, Named::Job(&job_id), watching).await
+            or_near(&client, Named::Job(&job_id), self.follow(context, &client, &job_id, &mut signals)).await
         });
         watched.and_then(|outcome| report(context.output, &job_id, outcome)).map_err(with_own_code)
+    }
+}
+
+impl AttachArgs {
+    async fn follow(
+        &self,
+        context: &Context,
+        client: &Client,
+        job_id: &str,
+        signals: &mut Signals,
+    ) -> Result<Outcome> {
+        if !self.input {
+            return watch(client, context.output, job_id, self.from.0, None, signals.next()).await;
+        }
+        let request = GetJobRequest { job_id: job_id.to_owned() };
+        let job = present(client.jobs().get_job(request).await?.into_inner().job, "job")?;
+        let has_terminal = job.terminal.is_some();
+        if has_terminal && context.output.format == Format::Table && io::stdin().is_terminal() {
+            return terminal::sit_at(context, client, job_id, self.from.0, self.take, signals).await;
+        }
+        let watching = watch(client, context.output, job_id, self.from.0, None, signals.next());
+        let writer = Writer::new(context, client, job_id, self.take);
+        let mut feeding = std::pin::pin!(input::feed(writer, has_terminal));
+        let mut watching = std::pin::pin!(watching);
+        let mut is_fed = false;
+        loop {
+            tokio::select! {
+                outcome = &mut watching => return outcome,
+                fed = &mut feeding, if !is_fed => {
+                    fed?;
+                    is_fed = true;
+                }
+            }
+        }
     }
 }
 
@@ -108,17 +157,19 @@ pub(super) fn report(output: Output, job_id: &str, outcome: Outcome) -> Result<R
     Ok(Report::nothing().with_code(code))
 }
 
-/// Writes what happens to the job until it ends or a signal comes.
+/// Writes what happens to the job until it ends or `stop` says why no longer; to a terminal that may be raw.
 pub(super) async fn watch(
     client: &Client,
     output: Output,
     job_id: &str,
     from: FollowFrom,
-    signals: &mut Signals,
+    raw: Option<&Raw>,
+    stop: impl Future<Output = Failure>,
 ) -> Result<Outcome> {
+    let mut stop = std::pin::pin!(stop);
     let options = FollowOptions { from, without_output: false };
     let mut events = Box::pin(follow_job(client, job_id, options));
-    let mut waiting = Some(progress::spinner(output, "waiting until it runs"));
+    let mut waiting = raw.is_none().then(|| progress::spinner(output, "waiting until it runs"));
     let mut sequence = match from {
         FollowFrom::After(sequence) => sequence,
         _ => 0,
@@ -126,14 +177,14 @@ pub(super) async fn watch(
     loop {
         let followed = tokio::select! {
             followed = events.next() => followed,
-            failure = signals.next() => return Ok(Outcome::Detached { sequence, failure }),
+            failure = &mut stop => return Ok(Outcome::Detached { sequence, failure }),
         };
         // It must be gone before anything is written.
         drop(waiting.take());
         match followed.transpose()? {
             Some(Followed::Event(event)) => {
                 sequence = sequence.max(event.sequence);
-                show(output, event)?;
+                show(output, raw, event)?;
             }
             Some(Followed::Ended(ended)) => return Ok(Outcome::Ended(ended.into())),
             None => return Err(Error::internal("the events ended before the job").into()),
@@ -141,22 +192,25 @@ pub(super) async fn watch(
     }
 }
 
-fn show(output: Output, event: JobEvent) -> Result<()> {
+fn show(output: Output, raw: Option<&Raw>, event: JobEvent) -> Result<()> {
+    let aside = |work: &dyn Fn()| match raw {
+        Some(raw) => raw.aside(work),
+        None => work(),
+    };
     if output.format != Format::Table {
         return output.item("", &EventView::from(event));
     }
     match event.kind {
         Some(Kind::Output(part)) => return logs::bytes(output, part.stream, &part.data),
-        Some(Kind::Note(note)) => output.hint(&format!("airunner: {}", note.message)),
+        Some(Kind::Note(note)) => aside(&|| output.hint(&format!("airunner: {}", note.message))),
         Some(Kind::AttemptEnded(ended)) if !ended.last => {
             let attempt = Sequence::from_u64(event.sequence).attempt();
-            output.note(&format!(
-                "airunner: attempt {attempt} is over ({}), the job waits again",
-                ended.outcome
-            ));
+            let said =
+                format!("airunner: attempt {attempt} is over ({}), the job waits again", ended.outcome);
+            aside(&|| output.note(&said));
         }
         Some(Kind::Gap(_)) => {
-            output.note("airunner: the output that was here was dropped by the job's limit");
+            aside(&|| output.note("airunner: the output that was here was dropped by the job's limit"));
         }
         Some(Kind::AttemptEnded(_) | Kind::Started(_)) | None => {}
     }

@@ -1,11 +1,12 @@
 //! What is to run and how: what `submit`, `start` and `exec` have in common. What becomes of it is theirs.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use airunner_core::QueueName;
 use airunner_proto::job::v1::{JobSpec, Repository};
 use clap::Args;
 
+use super::terminal;
 use crate::{
     context::Environment,
     failure::{Failure, Result},
@@ -48,6 +49,12 @@ pub(super) struct SpecArgs {
     /// A label that a worker must have to be given it; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     require: Vec<Pair>,
+    /// Give it a terminal, as large as the one here; it has one attempt
+    #[arg(long, short)]
+    tty: bool,
+    /// Let everyone who is attached write to it, and not one at a time
+    #[arg(long)]
+    shared_input: bool,
     /// Where it runs, relative to its workspace
     #[arg(long, value_name = "DIR")]
     working_dir: Option<String>,
@@ -70,11 +77,17 @@ impl SpecArgs {
             let value = value.ok_or_else(|| Failure::Usage(format!("{} is not set here", variable.name)))?;
             Ok((variable.name.clone(), value))
         };
+        let mut variables: HashMap<_, _> = self.env.iter().map(variable).collect::<Result<_>>()?;
+        if let Some(term) = environment.variable("TERM").filter(|_| self.tty) {
+            variables.entry("TERM".to_owned()).or_insert(term);
+        }
         Ok(JobSpec {
             queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
             command: command.clone(),
             args: args.to_vec(),
-            environment: self.env.iter().map(variable).collect::<Result<_>>()?,
+            environment: variables,
+            terminal: self.tty.then(terminal::size),
+            shared_input: self.shared_input,
             working_dir: self.working_dir.clone().unwrap_or_default(),
             repository: self.repo.as_deref().map(repository),
             timeout: self.timeout.map(values::wire),

@@ -1,5 +1,7 @@
 //! `job start` and `job exec`: a job that runs when this returns, and one that is followed to its end.
 
+use std::io::{self, IsTerminal as _};
+
 use airunner_client::{Client, FollowFrom};
 use airunner_proto::job::v1::{JobSpec, StartJobRequest, StartJobResponse};
 use clap::Args;
@@ -8,8 +10,9 @@ use serde::Serialize;
 
 use super::{
     attach::{self, Outcome},
-    input,
+    input::{self, Writer},
     spec::SpecArgs,
+    terminal,
 };
 use crate::{
     context::Context,
@@ -35,6 +38,10 @@ pub(super) struct StartArgs {
 /// As `job start`, then `job attach`: what the job prints is written as it comes, stdout to stdout and stderr to stderr.
 /// The exit code is the job's: 128 + n for signal n, 255 where airunner itself failed. Ctrl-C detaches and leaves the
 /// job alone.
+///
+/// With --tty it is as `ssh -t`: the job has a terminal, every key goes to it, Ctrl-C too, and it follows the size of the
+/// one here. ~. where a line begins detaches, ~? tells what else there is. Where standard input is no terminal it is
+/// piped instead.
 #[derive(Args, Debug)]
 pub(super) struct ExecArgs {
     /// Send it what comes on standard input here, at most 1 MiB
@@ -68,10 +75,31 @@ impl StartArgs {
 impl ExecArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let spec = JobSpec { stdin: self.stdin, ..self.spec.spec(&context.environment)? };
-        self.execute(context, spec).map_err(attach::with_own_code)
+        let has_terminal = spec.terminal.is_some();
+        if has_terminal && context.output.format != Format::Table {
+            return Err(Failure::Usage(
+                "--tty shows what the job prints, and goes with no --output".to_owned(),
+            ));
+        }
+        let manner = match (has_terminal, io::stdin().is_terminal()) {
+            (true, true) => Manner::Terminal,
+            (true, false) => Manner::Piped,
+            (false, _) if self.stdin => Manner::Piped,
+            (false, _) => Manner::Watched,
+        };
+        let spec = match manner {
+            Manner::Piped => JobSpec { terminal: None, stdin: true, ..spec },
+            Manner::Terminal | Manner::Watched => spec,
+        };
+        if has_terminal && spec.terminal.is_none() {
+            context
+                .output
+                .note("airunner: standard input is no terminal: the job gets none, and what comes there");
+        }
+        self.execute(context, spec, manner).map_err(attach::with_own_code)
     }
 
-    fn execute(&self, context: &Context, spec: JobSpec) -> Result<Report> {
+    fn execute(&self, context: &Context, spec: JobSpec, manner: Manner) -> Result<Report> {
         let client = context.client()?;
         let (job_id, outcome) = wait_with_signals(async {
             let mut signals = Signals::listen()?;
@@ -81,44 +109,59 @@ impl ExecArgs {
                 Format::Table => context.output.hint(&format!("airunner: job {} runs", view.job_id)),
                 _ => context.output.item("", &view)?,
             }
-            let outcome = self.follow(context, &client, &view.job_id, &mut signals).await?;
+            let outcome = follow(context, &client, &view.job_id, manner, &mut signals).await?;
             Ok((view.job_id, outcome))
         })?;
         attach::report(context.output, &job_id, outcome)
     }
+}
 
-    /// Follows the job, and meanwhile sends it what it is to read.
-    async fn follow(
-        &self,
-        context: &Context,
-        client: &Client,
-        job_id: &str,
-        signals: &mut Signals,
-    ) -> Result<Outcome> {
-        let watching = attach::watch(client, context.output, job_id, FollowFrom::Start, signals);
-        if !self.stdin {
-            return watching.await;
-        }
-        let mut watching = std::pin::pin!(watching);
-        let mut feeding = std::pin::pin!(input::feed(client, job_id));
-        let mut is_fed = false;
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut watching => break outcome?,
-                fed = &mut feeding, if !is_fed => {
-                    if let Err(failure) = fed {
-                        input::stop(client, context.output, job_id).await;
-                        return Err(failure);
-                    }
-                    is_fed = true;
-                }
-            }
-        };
-        if !is_fed && matches!(outcome, Outcome::Detached { .. }) {
-            input::stop(client, context.output, job_id).await;
-        }
-        Ok(outcome)
+/// How the job that was started is followed.
+#[derive(Clone, Copy, Debug)]
+enum Manner {
+    /// From a terminal, at a terminal.
+    Terminal,
+    /// Standard input goes to it.
+    Piped,
+    /// Nothing goes to it.
+    Watched,
+}
+
+/// Follows the job, and meanwhile sends it what it is to read.
+async fn follow(
+    context: &Context,
+    client: &Client,
+    job_id: &str,
+    manner: Manner,
+    signals: &mut Signals,
+) -> Result<Outcome> {
+    if let Manner::Terminal = manner {
+        return terminal::sit_at(context, client, job_id, FollowFrom::Start, false, signals).await;
     }
+    let watching = attach::watch(client, context.output, job_id, FollowFrom::Start, None, signals.next());
+    if let Manner::Watched = manner {
+        return watching.await;
+    }
+    let mut watching = std::pin::pin!(watching);
+    let writer = Writer::new(context, client, job_id, false);
+    let mut feeding = std::pin::pin!(input::feed(writer, false));
+    let mut is_fed = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut watching => break outcome?,
+            fed = &mut feeding, if !is_fed => {
+                if let Err(failure) = fed {
+                    input::stop(client, context.output, job_id).await;
+                    return Err(failure);
+                }
+                is_fed = true;
+            }
+        }
+    };
+    if !is_fed && matches!(outcome, Outcome::Detached { .. }) {
+        input::stop(client, context.output, job_id).await;
+    }
+    Ok(outcome)
 }
 
 /// Starts the job. Whoever does not want to wait any longer is told that it may still come.

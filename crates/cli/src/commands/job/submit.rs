@@ -7,7 +7,10 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 
-use super::{input, spec::SpecArgs};
+use super::{
+    input::{self, Writer},
+    spec::SpecArgs,
+};
 use crate::{
     commands::present,
     context::Context,
@@ -41,6 +44,7 @@ struct SubmittedView {
 impl SubmitArgs {
     pub(super) fn run(&self, context: &Context) -> Result<Report> {
         let spec = self.spec.spec(&context.environment)?;
+        let has_terminal = spec.terminal.is_some();
         let request = EnqueueJobsRequest {
             jobs: vec![JobSpec { delay: self.delay.map(values::wire), stdin: self.stdin, ..spec }],
             request_id: HEXLOWER.encode(&context.random.array::<16>()),
@@ -59,7 +63,8 @@ impl SubmitArgs {
                 Format::Table => context.output.write(format!("{}\n", view.job_id).as_bytes())?,
                 _ => context.output.item("", &view)?,
             }
-            if let Err(failure) = input::feed(&client, &view.job_id).await {
+            let writer = Writer::new(context, &client, &view.job_id, false);
+            if let Err(failure) = input::feed(writer, has_terminal).await {
                 input::stop(&client, context.output, &view.job_id).await;
                 return Err(failure);
             }
