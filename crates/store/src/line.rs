@@ -17,8 +17,8 @@ use std::{
 };
 
 use airunner_core::{
-    Error, Job, JobId, JobState, Label, Labels, LeaseRequest, QueueName, QueueOrder, Result, Timestamp,
-    holds_all,
+    Error, Job, JobId, JobSpec, JobState, Label, Labels, LeaseRequest, QueueName, QueueOrder, Result,
+    Timestamp, holds_all,
 };
 
 use crate::rows::Rows;
@@ -62,7 +62,8 @@ pub fn place(job: &Job) -> Option<i64> {
 
 /// The place of a job that may be taken.
 pub fn in_line(priority: i32, rank: u64) -> i64 {
-    let class = 100_i64.saturating_sub(priority.into()).max(0);
+    let (lowest, highest) = JobSpec::PRIORITIES.into_inner();
+    let class = i64::from(highest) - i64::from(priority.clamp(lowest, highest));
     let rank = rank.min((1 << RANK_BITS) - 1);
     (class << RANK_BITS) | i64::try_from(rank).unwrap_or(0)
 }

@@ -5,16 +5,16 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use airunner_core::{Labels, QueueName, Result, Timestamp};
 use airunner_store::backend::{JobRows, LAST_IN_LINE, Lane, MAX_LANES, due_at};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::{
     DynamoRows,
+    circuit::now,
     item::{Fields, Item, Row},
     key::{RowKey, ttl},
     transaction::Rely,
@@ -102,7 +102,7 @@ impl Queues {
                     row.advance(*priority, *clock);
                 }
             }
-            let copy = Copy { row: row.clone(), read_at: Some(Instant::now()) };
+            let copy = Copy { row: row.clone(), read_at: Some(now()) };
             known.copies.insert(queue.clone(), copy);
             row
         })
@@ -138,7 +138,7 @@ impl Queues {
             if known.looked.len() >= KEPT {
                 known.looked.clear();
             }
-            known.looked.insert(lane.clone(), (Instant::now(), next));
+            known.looked.insert(lane.clone(), (now(), next));
         });
     }
 
