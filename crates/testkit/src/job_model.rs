@@ -29,7 +29,7 @@ const OWNERS: [&str; 3] = ["alice", "bob", "carol"];
 /// The last has what some jobs require.
 const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
 /// How long a lease lasts.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 /// How long after its end a lease is taken back.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -356,7 +356,9 @@ impl Run {
         let expected = self.jobs.values().map(|expected| &expected.job);
         let due: HashSet<JobId> = expected.filter(|job| is_due(job)).map(|job| job.id).collect();
         assert_eq!(taken.iter().map(|job| job.id).collect::<HashSet<_>>(), due, "{outcome:?}");
-        taken.iter().for_each(|job| self.ended(job, outcome));
+        for job in taken {
+            self.ended(job, outcome);
+        }
     }
 
     /// An attempt ended: the job is over, or waits again where it may.

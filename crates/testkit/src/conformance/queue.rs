@@ -274,7 +274,7 @@ async fn enqueue(world: &World, jobs: Vec<Job>) -> Result<Vec<JobId>, Error> {
 
 /// One job leased at `now`.
 async fn at(world: &World, now: Timestamp) -> Vec<Job> {
-    let deadline = now.plus(Duration::from_secs(300));
+    let deadline = now.plus(Duration::from_mins(5));
     let request = LeaseRequest { now, deadline, ..lease_request("w1", 1, 0) };
     world.stores.jobs.lease_jobs(&request).await.unwrap()
 }
