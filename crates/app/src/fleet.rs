@@ -10,7 +10,8 @@ use std::{
 };
 
 use airunner_core::{
-    ChangeNumber, Error, HeartbeatReply, Label, Monotonic, QueueName, Result, ServerId, ServerRow, Timestamp,
+    ChangeNumber, Error, HeartbeatReply, Label, Labels, Monotonic, QueueName, Result, ServedQueue, ServerId,
+    ServerRow, Timestamp, holds_all,
 };
 
 use crate::{
@@ -246,20 +247,22 @@ impl Fleet {
         self.context.status.applied()
     }
 
-    /// Whether any live server has a worker waiting on this queue.
+    /// Whether any live server has a worker waiting on this queue that has what is required; of another server it may be
+    /// believed where that has more kinds of workers than it tells.
     ///
     /// # Errors
     /// `store-unavailable` and the like.
-    pub async fn has_worker(&self, queue: &QueueName) -> Result<bool> {
-        if self.context.jobs.waiting_queues().contains(queue) {
+    pub async fn has_worker(&self, queue: &QueueName, requires: &Labels) -> Result<bool> {
+        if self.context.jobs.has_taker(queue, requires) {
             return Ok(true);
         }
         let reply = self.context.stores.servers.servers().await?;
         self.note(&reply);
-        Ok(reply
-            .servers
-            .iter()
-            .any(|row| row.id != self.id && self.is_live(row) && row.queues.contains(queue)))
+        let serves = |served: &ServedQueue| {
+            served.queue == *queue && served.labels.as_ref().is_none_or(|labels| holds_all(labels, requires))
+        };
+        let mut others = reply.servers.iter().filter(|row| row.id != self.id && self.is_live(row));
+        Ok(others.any(|row| row.queues.iter().any(serves)))
     }
 
     fn judge(&self, server: ServerRow, change: ChangeNumber) -> Applied {
@@ -276,7 +279,7 @@ impl Fleet {
             counter: self.counter.fetch_add(1, SeqCst) + 1,
             applied: self.applied(),
             bundle_hash: self.context.issuers.current().bundle().hash.clone(),
-            queues: self.context.jobs.waiting_queues(),
+            queues: self.context.jobs.served_queues(),
             at: now,
         }
     }

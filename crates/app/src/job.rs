@@ -5,12 +5,12 @@ pub mod line;
 pub mod spec;
 pub mod task_token;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use airunner_core::{
     AttemptOutcome, Cancellation, Completion, Error, InputWrite, Job, JobFilter, JobId, JobState, Label,
-    LeaseExtension, Page, PageRequest, Permission, PrincipalId, QueueName, RequestId, RequestKey, Result,
-    Timestamp, Usage,
+    Labels, LeaseExtension, Page, PageRequest, Permission, PrincipalId, QueueName, RequestId, RequestKey,
+    Result, Timestamp, Usage,
 };
 use airunner_pki::sha256;
 use tokio::sync::Notify;
@@ -85,17 +85,12 @@ impl Jobs {
     /// Adds a job and waits until its process runs, or it ended without one.
     ///
     /// # Errors
-    /// `no-worker` at once where no worker waits on the queue; `job-ended` where it could not be run.
+    /// `no-worker` at once where no worker waits on the queue that has what the job requires; `job-ended` where it could not be run.
     pub async fn start(&self, caller: &Caller, job: NewJob, request_id: Option<RequestId>) -> Result<Job> {
         let permit = caller.permit::<may::JobsSubmit>(Target::Any)?;
         let queue = job.queue.clone().unwrap_or_else(QueueName::default_queue);
-        if !self.fleet.has_worker(&queue).await? {
-            return Err(Error::new(
-                Label::NoWorker,
-                format!(
-                    "no worker waits on the queue {queue}: start one with `airunner-cli worker`, or submit instead"
-                ),
-            ));
+        if !self.fleet.has_worker(&queue, &job.spec.requires).await? {
+            return Err(no_worker(&queue, &job.spec.requires));
         }
         let ids = self.submit(permit, vec![job], "StartJob", request_id).await?;
         let id = ids.first().copied().ok_or_else(|| Error::internal("a job was added without an id"))?;
@@ -264,12 +259,7 @@ impl Jobs {
                 continue;
             }
             match self.context.stores.jobs.next_visible(&queues).await {
-                Ok(Some(at)) if at <= self.context.now() => {
-                    for queue in &queues {
-                        self.context.jobs.queue_filled(queue);
-                    }
-                }
-                Ok(_) => {}
+                Ok(next) => self.context.jobs.wake_takers(&next, self.context.now()),
                 Err(error) => tracing::warn!(?error, "the queues can't be read"),
             }
         }
@@ -297,13 +287,14 @@ impl Jobs {
                 job.into_job(JobId::new(now, &*self.context.random), caller.principal_id(), now, unique)
             })
             .collect::<Result<Vec<_>>>()?;
-        let queues: Vec<_> = jobs.iter().map(|job| job.queue.clone()).collect();
+        let filled: HashSet<_> =
+            jobs.iter().map(|job| (job.queue.clone(), job.spec.requires.clone())).collect();
         let named = jobs.first().map(|job| job.id.to_string()).unwrap_or_default();
         let mut audit = permit.audit(now, "job.enqueue", named);
         audit.detail.insert("count".to_owned(), jobs.len().to_string());
         let enqueued = self.context.stores.jobs.enqueue_jobs(jobs, request, audit).await?;
-        for queue in &queues {
-            self.context.jobs.queue_filled(queue);
+        for (queue, requires) in &filled {
+            self.context.jobs.queue_filled(queue, requires);
         }
         Ok(enqueued.ids)
     }
@@ -346,6 +337,22 @@ pub(crate) async fn end_leases_of(context: &Context, holder: &PrincipalId) -> Re
             return Ok(());
         }
     }
+}
+
+fn no_worker(queue: &QueueName, requires: &Labels) -> Error {
+    let message = if requires.is_empty() {
+        format!(
+            "no worker waits on the queue {queue}: start one with `airunner-cli worker`, or submit instead"
+        )
+    } else {
+        let required: Vec<_> = requires.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let required = required.join(", ");
+        format!(
+            "no worker that has what the job requires ({required}) waits on the queue {queue}: start one with \
+             `airunner-cli worker --label`, or submit instead"
+        )
+    };
+    Error::new(Label::NoWorker, message)
 }
 
 fn check_batch(field: &str, count: usize) -> Result<()> {

@@ -199,12 +199,14 @@ pub const KEYRING: Table =
 pub const REQUESTS: Table =
     Table { name: "requests", key: key(text("request_key")), indexes: &[], expires: true };
 
-/// Jobs. In `by_due` are those that wait and those that run, by when the next thing is due: to be leased, or taken back.
+/// Jobs. In `by_due` are those that wait, by their places in their lane, and those that run, by when their lease ends; in
+/// `by_turn` those that wait, by lane and owner.
 pub const JOBS: Table = Table {
     name: "jobs",
     key: key(text("job_id")),
     indexes: &[
         index("by_due", ordered(text("due_shard"), number("due_at")), Projection::Include(&["number"])),
+        index("by_turn", ordered(text("turn"), number("due_at")), Projection::KeysOnly),
         index("by_holder", ordered(text("holder"), number("number")), Projection::KeysOnly),
         index("by_owner", ordered(text("owner"), number("number")), Projection::KeysOnly),
         index("by_state", ordered(text("state_shard"), number("number")), Projection::KeysOnly),
@@ -213,6 +215,9 @@ pub const JOBS: Table = Table {
     ],
     expires: true,
 };
+
+/// Of each queue the lanes that jobs wait in and how far its ranks have come.
+pub const QUEUES: Table = Table { name: "queues", key: key(text("queue")), indexes: &[], expires: true };
 
 /// Which live job of an owner, a command and its arguments wants to be the only one.
 pub const JOB_UNIQUE: Table =
@@ -257,6 +262,7 @@ pub const TABLES: &[Table] = &[
     KEYRING,
     REQUESTS,
     JOBS,
+    QUEUES,
     JOB_UNIQUE,
     JOB_INPUTS,
     JOB_EVENTS,

@@ -56,6 +56,13 @@ pub(crate) struct Pair {
     pub(crate) value: String,
 }
 
+impl Pair {
+    /// As a map on the wire has it.
+    pub(crate) fn entry(&self) -> (String, String) {
+        (self.key.clone(), self.value.clone())
+    }
+}
+
 impl FromStr for Pair {
     type Err = Error;
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEntry, Error, Fencing, InputWrite, JobId, JobInput, JobSpec, Page, PageRequest, PrincipalId,
+    AuditEntry, Error, Fencing, InputWrite, JobId, JobInput, JobSpec, Labels, Page, PageRequest, PrincipalId,
     QueueName, RequestKey, Result, Timestamp, Usage, WorkerId,
 };
 
@@ -136,6 +136,9 @@ pub struct Job {
     pub created_at: Timestamp,
     /// Not to be leased before this.
     pub visible_at: Timestamp,
+    /// Its turn among the jobs of its queue and priority: the lowest goes first. The store gives it when the job may
+    /// first be taken, and again after an attempt that failed; a lost lease leaves it as it is.
+    pub rank: Option<u64>,
     /// When its process last started.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -189,11 +192,26 @@ pub struct Completion {
     pub usage: Option<Usage>,
 }
 
+/// How a worker goes through its queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// A job of each in turn.
+    InTurn,
+    /// As long as a queue has a job, those after it wait.
+    Strict,
+}
+
 /// A worker's wish for jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
     /// The queues, in order of preference.
     pub queues: Vec<QueueName>,
+    /// What that order means.
+    pub order: QueueOrder,
+    /// Grows by 1 from one request of a worker to the next: whose turn it is.
+    pub turn: usize,
+    /// What the worker is: jobs that require something else are not given to it.
+    pub labels: Labels,
     /// Who asks; must be active in the transaction (`principal-not-active`).
     pub holder: PrincipalId,
     /// Which of its processes asks, if it says so.
@@ -250,14 +268,28 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// In this queue.
     pub queue: Option<QueueName>,
+    /// With every one of these labels.
+    pub labels: Labels,
+}
+
+/// The next of the waiting jobs of a queue that require the same of their worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextJob {
+    /// The queue.
+    pub queue: QueueName,
+    /// What is required.
+    pub requires: Labels,
+    /// When it may be taken; none is now.
+    pub visible_at: Option<Timestamp>,
 }
 
 /// Keeps jobs and their leases. The end of every attempt writes one event of kind `AttemptEnded` at
 /// [`crate::Sequence::end_of`] in the same transaction, so a lease can't end twice.
 #[async_trait]
 pub trait JobStore: Send + Sync {
-    /// Adds jobs, all or none. The owner must be active (`principal-not-active`); a `unique` job must not find its
-    /// like (`job-not-unique`).
+    /// Adds jobs, all or none, at the time of the audit entry. The owner must be active (`principal-not-active`); a
+    /// `unique` job must not find its like (`job-not-unique`). Waiting jobs of one queue may differ in what they
+    /// require of their worker 32 times at most (`limit-reached`).
     async fn enqueue_jobs(
         &self,
         jobs: Vec<Job>,
@@ -265,8 +297,9 @@ pub trait JobStore: Send + Sync {
         audit: AuditEntry,
     ) -> Result<Enqueued>;
 
-    /// Leases waiting jobs: oldest first within a queue (those first visible first, then in order of their coming),
-    /// visible at `now`, attempt + 1.
+    /// Leases waiting jobs that are visible at `now` and require nothing that the worker lacks; attempt + 1. Within a
+    /// queue those of the highest priority go first; among these the owners take turns, whoever has how many; of one
+    /// owner the first to come is the first to go.
     async fn lease_jobs(&self, request: &LeaseRequest) -> Result<Vec<Job>>;
 
     /// Extends leases that `holder` still holds at `now`; each result is the job's control state, or `lease-lost`.
@@ -316,8 +349,8 @@ pub trait JobStore: Send + Sync {
     /// The control state of up to 1,000 jobs; unknown ones are left out.
     async fn job_controls(&self, ids: &[JobId]) -> Result<Vec<JobControl>>;
 
-    /// When the next waiting job of these queues is visible: at once if that is past, none if nothing waits.
-    async fn next_visible(&self, queues: &[QueueName]) -> Result<Option<Timestamp>>;
+    /// The next job of each of these queues, apart by what jobs require of their worker; nothing of what has none.
+    async fn next_visible(&self, queues: &[QueueName]) -> Result<Vec<NextJob>>;
 
     /// How many jobs there are in each state.
     async fn count_jobs(&self) -> Result<BTreeMap<JobState, u64>>;

@@ -1,10 +1,18 @@
 //! What is asked to be run, and how. It never changes in the life of its job; where that is, is in `job.rs`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Isolation, ResourceLimits, TerminalSize};
+
+/// Names with a value each: what a job or a worker is said to be, and what a job requires of its worker.
+pub type Labels = BTreeMap<String, String>;
+
+/// Whether `labels` hold every name of `wanted` with the value that it has there.
+pub fn holds_all(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
+}
 
 /// How a job's standard streams are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,7 +64,14 @@ pub struct JobSpec {
     /// for it.
     pub unique: bool,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
+    /// Within its queue, a job of a higher priority goes before every job of a lower one.
+    pub priority: i32,
+    /// Labels that a worker must have to be given the job.
+    pub requires: Labels,
+    /// How long the job waits after its first failed attempt; twice as long after each further one, and
+    /// [`Self::MAX_RETRY_DELAY`] at most. Zero is at once.
+    pub retry_delay: Duration,
     /// How far it is kept from its machine, at least; none leaves it to the worker, whose own level is the least.
     pub isolation: Option<Isolation>,
     /// Run it also without what the host can't give. Counts only where the worker allows it.
@@ -70,6 +85,16 @@ pub struct JobSpec {
 impl JobSpec {
     /// Attempts where nothing else is said.
     pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+    /// The priorities that there are; 0 where nothing else is said.
+    pub const PRIORITIES: RangeInclusive<i32> = -100..=100;
+    /// The longest that a job waits for another attempt.
+    pub const MAX_RETRY_DELAY: Duration = Duration::from_hours(1);
+
+    /// How long the job waits after this many attempts that count, the last of which failed.
+    pub fn backoff(&self, attempts: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
+        self.retry_delay.saturating_mul(doubled).min(Self::MAX_RETRY_DELAY)
+    }
 
     /// Its terminal's size at first, where it has one.
     pub const fn terminal(&self) -> Option<TerminalSize> {
@@ -100,11 +125,39 @@ impl Default for JobSpec {
             max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
             retry_on_exit: false,
             unique: false,
-            labels: BTreeMap::new(),
+            labels: Labels::new(),
+            priority: 0,
+            requires: Labels::new(),
+            retry_delay: Duration::ZERO,
             isolation: None,
             best_effort: false,
             limits: ResourceLimits::default(),
             host_network: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_waits_twice_as_long_each_time_and_an_hour_at_most() {
+        let spec = JobSpec { retry_delay: Duration::from_secs(10), ..JobSpec::default() };
+        let waits: Vec<_> = [1, 2, 3, 9, 10, 100].map(|attempts| spec.backoff(attempts).as_secs()).into();
+        assert_eq!(waits, [10, 20, 40, 2_560, 3_600, 3_600]);
+        assert_eq!(JobSpec::default().backoff(7), Duration::ZERO);
+    }
+
+    #[test]
+    fn labels_are_held_by_name_and_value() {
+        let labels = |pairs: &[(&str, &str)]| -> Labels {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let worker = labels(&[("arch", "arm64"), ("gpu", "yes")]);
+        assert!(holds_all(&worker, &labels(&[])));
+        assert!(holds_all(&worker, &labels(&[("gpu", "yes")])));
+        assert!(!holds_all(&worker, &labels(&[("gpu", "no")])));
+        assert!(!holds_all(&worker, &labels(&[("gpu", "yes"), ("zone", "a")])));
     }
 }

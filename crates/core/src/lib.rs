@@ -49,9 +49,9 @@ pub use isolation::{Isolation, ResourceLimits, Usage};
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{
     AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobState, JobStore,
-    Lease, LeaseExtension, LeaseRequest,
+    Lease, LeaseExtension, LeaseRequest, NextJob, QueueOrder,
 };
-pub use job_spec::{JobSpec, ProcessType, Repository};
+pub use job_spec::{JobSpec, Labels, ProcessType, Repository, holds_all};
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use label::{Kind, Label};
 pub use measure::{Durations, Intent, StoreMeasures, Traffic};
@@ -65,6 +65,6 @@ pub use principal::{
 pub use random::SecureRandom;
 pub use request::RequestKey;
 pub use secret::Secret;
-pub use server::{Fencing, HeartbeatReply, ServerRow, ServerStore};
+pub use server::{Fencing, HeartbeatReply, ServedQueue, ServerRow, ServerStore};
 pub use signer::{KeyAlgorithm, KeyHolder, Signer};
 pub use stores::Stores;

@@ -3,8 +3,18 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
-use crate::{AuditEntry, ChangeNumber, QueueName, Result, ServerId, Timestamp};
+use crate::{AuditEntry, ChangeNumber, Labels, QueueName, Result, ServerId, Timestamp};
+
+/// A queue that workers of the same labels wait for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServedQueue {
+    /// The queue.
+    pub queue: QueueName,
+    /// What those workers are; none where they are more different kinds than a row tells.
+    pub labels: Option<Labels>,
+}
 
 /// One running server process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +32,7 @@ pub struct ServerRow {
     /// SHA-256 of its trust bundle, hex.
     pub bundle_hash: String,
     /// Queues that workers wait for on it.
-    pub queues: Vec<QueueName>,
+    pub queues: Vec<ServedQueue>,
     /// Its wall time at the heartbeat.
     pub at: Timestamp,
 }

@@ -10,9 +10,9 @@ use airunner_core::{
     AuditEntry, Cancellation, Certificate, CertificateFilter, CertificateRef, CertificateStore, ChangeBatch,
     ChangeFeed, ChangeKind, ChangeNumber, Completion, DenialSnapshot, Enqueued, Fencing, Fingerprint,
     Identity, InputWrite, Issuance, Issued, Job, JobControl, JobFilter, JobId, JobInput, JobState, JobStore,
-    LeaseExtension, LeaseRequest, Page, PageRequest, Principal, PrincipalFilter, PrincipalId, PrincipalStore,
-    PrincipalUpdate, QueueName, RequestKey, Result, RevocationReason, RevocationTarget, Role, Serial,
-    StatusChange, Stores, Timestamp,
+    LeaseExtension, LeaseRequest, NextJob, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
+    PrincipalStore, PrincipalUpdate, QueueName, RequestKey, Result, RevocationReason, RevocationTarget, Role,
+    Serial, StatusChange, Stores, Timestamp,
 };
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -334,7 +334,7 @@ impl JobStore for Gated<dyn JobStore> {
         self.inner.job_controls(ids).await
     }
 
-    async fn next_visible(&self, queues: &[QueueName]) -> Result<Option<Timestamp>> {
+    async fn next_visible(&self, queues: &[QueueName]) -> Result<Vec<NextJob>> {
         self.inner.next_visible(queues).await
     }
 

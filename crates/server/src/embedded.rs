@@ -134,6 +134,8 @@ fn worker_options(config: &Config) -> WorkerOptions {
     };
     WorkerOptions {
         queues: worker.queues().to_vec(),
+        strict_order: worker.strict_order(),
+        labels: worker.labels().clone(),
         concurrency: worker.concurrency().get(),
         git_protocols: worker.git_protocols().to_vec(),
         isolation: worker.isolation(),

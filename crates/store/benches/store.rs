@@ -12,8 +12,8 @@ use std::{
 };
 
 use airunner_core::{
-    AttemptOutcome, CertificateRef, Completion, Exit, Issuance, Issued, LeaseRequest, OutputChunk,
-    OutputStream, Principal, RevocationReason, RevocationTarget, Sequence, Stores, Timestamp,
+    AttemptOutcome, CertificateRef, Completion, Exit, Issuance, Issued, Labels, LeaseRequest, OutputChunk,
+    OutputStream, Principal, QueueOrder, RevocationReason, RevocationTarget, Sequence, Stores, Timestamp,
 };
 use airunner_store::{SqliteOptions, SqliteStore};
 use airunner_testkit::{
@@ -262,6 +262,9 @@ fn jobs(criterion: &mut Criterion) {
 async fn live(stores: &Stores, jobs: Vec<airunner_core::Job>) {
     let ask = LeaseRequest {
         queues: vec![records::queue("default")],
+        order: QueueOrder::Strict,
+        turn: 0,
+        labels: Labels::new(),
         holder: records::id("holder-0001"),
         worker: None,
         max: u32::try_from(jobs.len()).unwrap(),

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use airunner_core::{
     AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, InputWrite, Intent, Job,
-    JobControl, JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, Page,
-    PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, Usage,
+    JobControl, JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, NextJob,
+    Page, PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, Usage,
+    holds_all,
 };
 use async_trait::async_trait;
 
@@ -13,6 +14,7 @@ use crate::{
     engine::{Engine, Ports},
     input,
     issuance::active,
+    line::{self, Lane, Ranks},
     paging::Tokens,
     principal::not_active,
     request,
@@ -129,13 +131,9 @@ impl<E: Engine> JobStore for Ports<E> {
         .await
     }
 
-    async fn next_visible(&self, queues: &[QueueName]) -> Result<Option<Timestamp>> {
+    async fn next_visible(&self, queues: &[QueueName]) -> Result<Vec<NextJob>> {
         let queues = queues.to_vec();
-        self.read(Intent::NextVisible, move |rows| {
-            let times = queues.iter().filter_map(|queue| rows.next_visible(queue).transpose());
-            Ok(times.collect::<Result<Vec<_>>>()?.into_iter().min())
-        })
-        .await
+        self.read(Intent::NextVisible, move |rows| next_visible(rows, &queues)).await
     }
 
     async fn count_jobs(&self) -> Result<BTreeMap<JobState, u64>> {
@@ -230,8 +228,12 @@ fn enqueue(
         return Ok(Enqueued { ids, replayed: true });
     }
     check_new(rows, jobs)?;
+    line::open_lanes(rows, jobs, audit.at)?;
+    let mut ranks = Ranks::default();
     for job in jobs {
-        rows.insert_job(job)?;
+        let mut job = job.clone();
+        ranks.join(rows, &mut job, audit.at)?;
+        rows.insert_job(&job)?;
     }
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     request::keep(
@@ -277,19 +279,29 @@ fn lease(rows: &mut dyn Rows, request: &LeaseRequest) -> Result<Vec<Job>> {
         Some(PrincipalStatus::Active) => {}
         status => return Err(not_active(&request.holder, status.unwrap_or(PrincipalStatus::Deleted))),
     }
-    let mut leased: Vec<Job> = Vec::new();
-    for queue in &request.queues {
-        let left = request.max.saturating_sub(u32::try_from(leased.len()).unwrap_or(u32::MAX));
-        if left == 0 {
-            break;
-        }
-        for job in rows.waiting_jobs(queue, request.now, left)? {
-            let job = begin_attempt(&job, request);
+    let jobs = line::next_jobs(rows, request)?;
+    line::advance_clocks(rows, &jobs, request.now)?;
+    jobs.iter()
+        .map(|job| {
+            let job = begin_attempt(job, request);
             rows.update_job(&job)?;
-            leased.push(job);
+            Ok(job)
+        })
+        .collect()
+}
+
+fn next_visible(rows: &dyn Rows, queues: &[QueueName]) -> Result<Vec<NextJob>> {
+    let mut next = Vec::new();
+    for queue in queues {
+        for requires in rows.lanes(queue)? {
+            let lane = Lane { queue: queue.clone(), requires };
+            if let Some(place) = rows.first_place(&lane, 0)? {
+                let Lane { queue, requires } = lane;
+                next.push(NextJob { queue, requires, visible_at: line::due_at(place) });
+            }
         }
     }
-    Ok(leased)
+    Ok(next)
 }
 
 fn extend(
@@ -336,7 +348,10 @@ fn end(
     usage: Option<Usage>,
     now: Timestamp,
 ) -> Result<Job> {
-    let after = end_attempt(job, &outcome, usage, now);
+    let mut after = end_attempt(job, &outcome, usage, now);
+    if after.state == JobState::Scheduled {
+        line::come_back(rows, &mut after, now)?;
+    }
     rows.update_job(&after)?;
     input::forget(rows, &after)?;
     rows.insert_event(&job.id, &end_event(&after, outcome, now))?;
@@ -373,6 +388,7 @@ fn is_wanted(filter: &JobFilter, job: &Job) -> bool {
         && filter.holder.as_ref().is_none_or(|wanted| holder == Some(wanted.folded()))
         && filter.state.is_none_or(|state| state == job.state)
         && filter.queue.as_ref().is_none_or(|queue| *queue == job.queue)
+        && holds_all(&job.spec.labels, &filter.labels)
 }
 
 /// The job, if `holder` holds this lease of it at `now`.

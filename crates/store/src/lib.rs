@@ -17,6 +17,7 @@ mod issuer;
 mod job;
 mod keyring;
 mod likeness;
+mod line;
 mod memory;
 pub mod output;
 mod paging;
@@ -38,6 +39,7 @@ pub mod backend {
         engine::{Engine, stores},
         job::control,
         likeness::alike,
+        line::{LAST_IN_LINE, MAX_LANES, delayed, due_at, in_line, place, rank_of},
         reference::{read as read_reference, write as write_reference},
         rows::*,
     };

@@ -13,9 +13,11 @@ use airunner_core::{
     AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeKind,
     ChangeNumber, ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity,
     InputWriter, Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState,
-    Keyring, Principal, PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result,
+    Keyring, Labels, Principal, PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result,
     Revocation, Sequence, Serial, ServerId, ServerRow, Timestamp,
 };
+
+pub use crate::line::Lane;
 
 /// Takes a row of a scan; false ends the scan.
 pub type Visit<'v, T> = &'v mut dyn FnMut(T) -> Result<bool>;
@@ -200,14 +202,28 @@ pub trait JobRows {
         after: Option<Place>,
         visit: Visit<'_, (Place, Job)>,
     ) -> Result<()>;
-    /// Waiting jobs of the queue that are visible at `now`: first those visible first, then in order of their coming.
-    fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>>;
+    /// What waiting jobs of the queue may require of their worker: each lane that holds one is there, others may be.
+    fn lanes(&self, queue: &QueueName) -> Result<Vec<Labels>>;
+    /// Makes a lane that requires something known: its first job is about to come, or another one.
+    fn open_lane(&mut self, lane: &Lane, now: Timestamp) -> Result<()>;
+    /// Jobs of the lane that are in line: in order of their places, then of their coming.
+    fn waiting_jobs(&self, lane: &Lane, limit: u32) -> Result<Vec<Job>>;
+    /// Jobs of the lane that are not in line though they are visible at `now`: in order of their places. May leave out
+    /// what has become visible only just now.
+    fn due_jobs(&self, lane: &Lane, now: Timestamp, limit: u32) -> Result<Vec<Job>>;
+    /// The first place in the lane from `from` on that is taken. May be behind.
+    fn first_place(&self, lane: &Lane, from: i64) -> Result<Option<i64>>;
+    /// The rank of the owner's last job of this priority that is in line in the lane. May be behind.
+    fn last_rank(&self, lane: &Lane, priority: i32, owner: &PrincipalId) -> Result<Option<u64>>;
+    /// How far the ranks of this priority have come in the queue; 0 before the first. May be behind by a second.
+    fn queue_clock(&self, queue: &QueueName, priority: i32) -> Result<u64>;
+    /// Sets the clock, unless it is there or past it already.
+    fn advance_clock(&mut self, queue: &QueueName, priority: i32, rank: u64, now: Timestamp) -> Result<()>;
     /// Running jobs whose lease ended before `before`, first to end first.
     fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>>;
     /// Running jobs that `holder` holds.
     fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>>;
     fn jobs_alike(&self, job: &Job) -> Result<Alike>;
-    fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>>;
     fn count_jobs(&self) -> Result<Vec<(JobState, u64)>>;
     /// What was written to the job's standard input.
     fn input_written(&self, id: &JobId) -> Result<InputWritten>;

@@ -36,7 +36,9 @@ pub(crate) fn end_attempt(job: &Job, outcome: &AttemptOutcome, usage: Option<Usa
     }
     // A job whose own attempt failed waits behind the others; one that lost its worker keeps its place.
     if job.state == JobState::Scheduled && is_own_failure(outcome) {
-        job.visible_at = job.visible_at.max(now);
+        let attempts = job.attempt.saturating_sub(job.handed_back);
+        job.visible_at = job.visible_at.max(now.plus(job.spec.backoff(attempts)));
+        job.rank = None;
     }
     job
 }
@@ -116,6 +118,7 @@ fn is_own_failure(outcome: &AttemptOutcome) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use airunner_core::{Labels, QueueOrder};
     use airunner_testkit::{
         clock::FakeClock,
         random::SeededRandom,
@@ -133,7 +136,18 @@ mod tests {
 
     fn leased(job: &Job) -> Job {
         let (holder, now, deadline) = (records::id("w1"), NOW, NOW);
-        begin_attempt(job, &LeaseRequest { queues: Vec::new(), holder, worker: None, max: 1, now, deadline })
+        let request = LeaseRequest {
+            queues: Vec::new(),
+            order: QueueOrder::Strict,
+            turn: 0,
+            labels: Labels::new(),
+            holder,
+            worker: None,
+            max: 1,
+            now,
+            deadline,
+        };
+        begin_attempt(job, &request)
     }
 
     fn after(job: &Job, outcome: &AttemptOutcome) -> JobState {

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod conformance;
 pub mod emulator;
+pub mod job_model;
 mod pki;
 pub mod random;
 pub mod records;

@@ -169,6 +169,7 @@ pub fn job(owner: &str, now: Timestamp, random: &dyn SecureRandom) -> Job {
         cancellation: None,
         created_at: now,
         visible_at: now,
+        rank: None,
         started_at: None,
         finished_at: None,
     }

@@ -61,6 +61,8 @@ async fn attend(shared: &Arc<Shared>, number: u64, wanted: u32, backoff: &mut Ba
         visibility_timeout: Some(duration(shared.options.visibility)),
         task_tokens: shared.held().iter().map(|held| held.token.clone()).collect(),
         worker_id: shared.id.to_string(),
+        labels: shared.options.labels.clone().into_iter().collect(),
+        strict_order: shared.options.strict_order,
     };
     let mut line = shared.client.jobs().dequeue_jobs(request).await?.into_inner();
     while let Some(response) = line.message().await? {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use airunner_core::{Error, Isolation, Label, QueueName, Result};
+use airunner_core::{Error, Isolation, Label, Labels, QueueName, Result};
 use airunner_exec::{Cgroups, RunAs};
 use rustix::fs::{FlockOperation, flock};
 use tokio::task::spawn_blocking;
@@ -35,8 +35,12 @@ pub enum Run {
 /// What a worker is told. [`WorkerOptions::new`] fills in what is usual.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// The queues that it waits on, in order of preference; none is `default`. At most 16.
+    /// The queues that it waits on; none is `default`. At most 16. It takes a job of each in turn.
     pub queues: Vec<QueueName>,
+    /// Take them in order of preference instead: nothing of a queue as long as one before it has a job.
+    pub strict_order: bool,
+    /// What it is, for jobs that require it of their worker.
+    pub labels: Labels,
     /// Jobs at a time, 1 to 64.
     pub concurrency: u32,
     /// How long a lease lasts, 10 s to 1 h; it is extended at a third.
@@ -71,6 +75,8 @@ impl WorkerOptions {
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             queues: Vec::new(),
+            strict_order: false,
+            labels: Labels::new(),
             concurrency: 1,
             visibility: Duration::from_mins(5),
             state_dir: state_dir.into(),

@@ -2,7 +2,7 @@
 //! from the store; a wake-up only says that it is worth looking.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::Hash,
     sync::{
         Arc,
@@ -11,19 +11,32 @@ use std::{
     time::Duration,
 };
 
-use airunner_core::{Clock, Job, JobId, JobState, Monotonic, QueueName};
+use airunner_core::{
+    Clock, Job, JobId, JobState, Labels, Monotonic, NextJob, QueueName, ServedQueue, Timestamp, holds_all,
+};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-type Waiters<K> = DashMap<K, HashMap<u64, Arc<Notify>>>;
+type Waiters<K, W> = DashMap<K, HashMap<u64, W>>;
+
+/// Different kinds of workers that are told apart in what other servers are told: more would make a row of each heartbeat
+/// that is too long.
+const MAX_SERVED: usize = 200;
 
 /// Everyone in this process who waits for jobs.
 #[derive(Debug, Default)]
 pub struct JobHub {
     next: AtomicU64,
-    jobs: Waiters<JobId>,
-    queues: Waiters<QueueName>,
+    jobs: Waiters<JobId, Arc<Notify>>,
+    queues: Waiters<QueueName, Taker>,
     published: DashMap<JobId, Monotonic>,
+}
+
+/// Who waits for jobs of a queue.
+#[derive(Debug)]
+struct Taker {
+    labels: Arc<Labels>,
+    notify: Arc<Notify>,
 }
 
 /// A place among the waiters; it is given up when this is dropped.
@@ -42,15 +55,17 @@ impl Subscription {
         Self { hub: context.clone(), id, job: Some(job), queues: Vec::new() }
     }
 
-    /// Wakes `notify` whenever one of these queues may have work.
+    /// Wakes `notify` whenever one of these queues may have work for a worker of these labels.
     pub(crate) fn to_queues(
         context: &Arc<crate::context::Context>,
         queues: &[QueueName],
+        labels: &Arc<Labels>,
         notify: &Arc<Notify>,
     ) -> Self {
         let id = context.jobs.next.fetch_add(1, Relaxed);
         for queue in queues {
-            context.jobs.queues.entry(queue.clone()).or_default().insert(id, notify.clone());
+            let taker = Taker { labels: labels.clone(), notify: notify.clone() };
+            context.jobs.queues.entry(queue.clone()).or_default().insert(id, taker);
         }
         Self { hub: context.clone(), id, job: None, queues: queues.to_vec() }
     }
@@ -79,11 +94,33 @@ impl JobHub {
         queues
     }
 
+    /// The same, apart by what those workers are; where they are too many kinds, with no labels in their place.
+    pub(crate) fn served_queues(&self) -> Vec<ServedQueue> {
+        let mut served = BTreeSet::new();
+        for entry in &self.queues {
+            for taker in entry.values() {
+                let labels = Some(Labels::clone(&taker.labels));
+                served.insert(ServedQueue { queue: entry.key().clone(), labels });
+                if served.len() > MAX_SERVED {
+                    let any = |queue| ServedQueue { queue, labels: None };
+                    return self.waiting_queues().into_iter().map(any).collect();
+                }
+            }
+        }
+        served.into_iter().collect()
+    }
+
+    /// Whether a worker waits on this server that may be given jobs of this queue that require this.
+    pub(crate) fn has_taker(&self, queue: &QueueName, requires: &Labels) -> bool {
+        let takers = self.queues.get(queue);
+        takers.is_some_and(|takers| takers.values().any(|taker| holds_all(&taker.labels, requires)))
+    }
+
     /// A job moved.
     pub(crate) fn job_changed(&self, job: &Job) {
         wake(&self.jobs, &job.id);
         if job.state == JobState::Scheduled {
-            wake(&self.queues, &job.queue);
+            self.queue_filled(&job.queue, &job.spec.requires);
         }
     }
 
@@ -104,25 +141,36 @@ impl JobHub {
     /// Every line has something to look at.
     pub(crate) fn wake_lines(&self) {
         for queue in &self.queues {
-            queue.values().for_each(|line| line.notify_one());
+            queue.values().for_each(|taker| taker.notify.notify_one());
         }
     }
 
-    /// A queue has work.
-    pub(crate) fn queue_filled(&self, queue: &QueueName) {
-        wake(&self.queues, queue);
+    /// A queue has work that requires this of its worker.
+    pub(crate) fn queue_filled(&self, queue: &QueueName, requires: &Labels) {
+        if let Some(takers) = self.queues.get(queue) {
+            for taker in takers.values().filter(|taker| holds_all(&taker.labels, requires)) {
+                taker.notify.notify_one();
+            }
+        }
+    }
+
+    /// Wakes whoever may be given one of these jobs at `now`.
+    pub(crate) fn wake_takers(&self, next: &[NextJob], now: Timestamp) {
+        for job in next.iter().filter(|job| job.visible_at.is_none_or(|at| at <= now)) {
+            self.queue_filled(&job.queue, &job.requires);
+        }
     }
 }
 
-fn wake<K: Eq + Hash>(waiters: &Waiters<K>, key: &K) {
-    if let Some(entry) = waiters.get(key) {
+fn wake(waiters: &Waiters<JobId, Arc<Notify>>, job: &JobId) {
+    if let Some(entry) = waiters.get(job) {
         for notify in entry.values() {
             notify.notify_one();
         }
     }
 }
 
-fn leave<K: Eq + Hash>(waiters: &Waiters<K>, key: &K, id: u64) {
+fn leave<K: Eq + Hash, W>(waiters: &Waiters<K, W>, key: &K, id: u64) {
     if let Some(mut entry) = waiters.get_mut(key) {
         entry.remove(&id);
     }

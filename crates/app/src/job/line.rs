@@ -7,8 +7,9 @@ use std::{
 };
 
 use airunner_core::{
-    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, LeaseExtension, LeaseRequest,
-    Monotonic, PageRequest, QueueName, Result, TerminalSize, Timestamp, WorkerId,
+    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, LeaseExtension,
+    LeaseRequest, Monotonic, PageRequest, QueueName, QueueOrder, Result, TerminalSize, Timestamp, WorkerId,
+    check_metadata,
 };
 use tokio::sync::Notify;
 
@@ -39,6 +40,10 @@ const INPUTS: u32 = 16;
 pub struct LineRequest {
     /// The queues, in order of preference; none is the default queue.
     pub queues: Vec<QueueName>,
+    /// What that order means.
+    pub order: QueueOrder,
+    /// What the worker is, for jobs that require it.
+    pub labels: Labels,
     /// Jobs to hold at a time, 1 to 64.
     pub max_jobs: u32,
     /// How long a lease lasts.
@@ -112,6 +117,9 @@ pub struct WorkerLine {
     fleet: Arc<Fleet>,
     caller: Caller,
     queues: Vec<QueueName>,
+    order: QueueOrder,
+    turn: usize,
+    labels: Arc<Labels>,
     max_jobs: usize,
     visibility: Duration,
     worker: Option<WorkerId>,
@@ -144,15 +152,20 @@ impl WorkerLine {
         if request.held.len() > MAX_HELD {
             return Err(Error::invalid("task_tokens", format!("name at most {MAX_HELD} leases")));
         }
+        check_metadata("labels", &request.labels)?;
         check_visibility(request.visibility)?;
         let notify = Arc::new(Notify::new());
+        let labels = Arc::new(request.labels);
         let mut line = Self {
-            _queues: Subscription::to_queues(&context, &queues, &notify),
+            _queues: Subscription::to_queues(&context, &queues, &labels, &notify),
             caller: permit.caller().clone(),
             opened_at: context.clock.monotonic(),
-            context,
             fleet,
             queues,
+            order: request.order,
+            // Lines that take one job each must not all begin with the same queue.
+            turn: usize::from(context.random.array::<1>()[0]),
+            labels,
             max_jobs,
             visibility: request.visibility,
             worker: request.worker,
@@ -162,6 +175,7 @@ impl WorkerLine {
             notify,
             said_at: None,
             ended: false,
+            context,
         };
         for token in &request.held {
             let (job, attempt) = line.context.task_tokens.read(token)?;
@@ -311,13 +325,20 @@ impl WorkerLine {
         let now = self.context.now();
         let request = LeaseRequest {
             queues: self.queues.clone(),
+            order: self.order,
+            turn: self.turn,
+            labels: Labels::clone(&self.labels),
             holder: self.caller.principal_id().clone(),
             worker: self.worker,
             max: u32::try_from(room).unwrap_or(u32::MAX),
             now,
             deadline: now.plus(self.visibility),
         };
-        for job in self.context.stores.jobs.lease_jobs(&request).await? {
+        let leased = self.context.stores.jobs.lease_jobs(&request).await?;
+        if !leased.is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+        }
+        for job in leased {
             self.context.counters.queue_wait.record(now.since(job.visible_at));
             self.context.jobs.job_changed(&job);
             self.claim(job, request.deadline);

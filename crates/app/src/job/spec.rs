@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Component, path::Path, time::Duration};
 
 use airunner_core::{
-    Error, Isolation, Job, JobId, JobSpec, JobState, PrincipalId, QueueName, Repository, ResourceLimits,
-    Result, Timestamp, check_metadata,
+    Error, Isolation, Job, JobId, JobSpec, JobState, Labels, PrincipalId, QueueName, Repository,
+    ResourceLimits, Result, Timestamp, check_metadata,
 };
 
 /// Bytes of a command at most.
@@ -25,6 +25,9 @@ const MAX_ATTEMPTS: u32 = 100;
 const MAX_PROCESSES: u64 = 4 << 20;
 /// What `fs.nr_open` can be set to.
 const MAX_OPEN_FILES: u64 = (1 << 30) - 8;
+/// What a job may require of its worker at most: labels, and their bytes together.
+const MAX_REQUIRED: usize = 8;
+const MAX_REQUIRED_BYTES: usize = 512;
 
 /// What a caller wants to be run.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +73,7 @@ impl NewJob {
             cancellation: None,
             created_at: now,
             visible_at: now.plus(self.delay),
+            rank: None,
             started_at: None,
             finished_at: None,
         })
@@ -103,8 +107,27 @@ fn check(spec: &JobSpec) -> Result<()> {
     if !(1..=MAX_ATTEMPTS).contains(&spec.max_attempts) {
         return Err(Error::invalid("max_attempts", "1 to 100 attempts"));
     }
+    if !JobSpec::PRIORITIES.contains(&spec.priority) {
+        return Err(Error::invalid("priority", "a priority is a whole number from -100 to 100"));
+    }
+    if spec.retry_delay > JobSpec::MAX_RETRY_DELAY {
+        return Err(Error::invalid("retry_delay", "a job waits at most 1 hour for another attempt"));
+    }
+    check_requires(&spec.requires)?;
     check_limits(&spec.limits)?;
     check_isolation(spec)
+}
+
+fn check_requires(requires: &Labels) -> Result<()> {
+    check_metadata("requires", requires)?;
+    let size: usize = requires.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if requires.len() > MAX_REQUIRED || size > MAX_REQUIRED_BYTES {
+        return Err(Error::invalid(
+            "requires",
+            "a job requires at most 8 labels of its worker, of at most 512 bytes together",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a machine has as much is seen where the job runs.
@@ -237,6 +260,22 @@ mod tests {
         for name in ["", "1A", "A-B", "A B", "AIRUNNER_X"] {
             let environment = BTreeMap::from([(name.to_owned(), String::new())]);
             assert_eq!(refused(|s| s.environment = environment).as_deref(), Some("environment"), "{name}");
+        }
+        for priority in [-101, 101, i32::MIN, i32::MAX] {
+            assert_eq!(refused(|s| s.priority = priority).as_deref(), Some("priority"), "{priority}");
+        }
+        assert_eq!(refused(|s| (s.priority, s.retry_delay) = (-100, JobSpec::MAX_RETRY_DELAY)), None);
+        assert_eq!(refused(|s| s.retry_delay = Duration::from_secs(3_601)).as_deref(), Some("retry_delay"));
+        let labels = |count: usize, value: &str| -> Labels {
+            (0..count).map(|n| (format!("l{n}"), value.to_owned())).collect()
+        };
+        assert_eq!(refused(|s| s.requires = labels(8, "x")), None);
+        for requires in [labels(9, "x"), labels(1, &"x".repeat(600)), labels(1, "a\nb")] {
+            assert_eq!(
+                refused(|s| s.requires = requires.clone()).as_deref(),
+                Some("requires"),
+                "{requires:?}"
+            );
         }
         for url in ["", "--upload-pack=x", "ext::sh -c x", "/tmp/x", "https://a b"] {
             let repository = Repository { url: url.to_owned(), revision: String::new() };

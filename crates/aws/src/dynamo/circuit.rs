@@ -86,6 +86,6 @@ impl Circuits {
     clippy::disallowed_methods,
     reason = "it decides when a dead table is asked again, and nothing that is kept"
 )]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

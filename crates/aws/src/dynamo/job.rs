@@ -1,11 +1,15 @@
 //! Rows of jobs, and of what makes one the only one of its kind. Their input and their events are in `job_parts.rs`.
 
 use airunner_core::{
-    InputWriter, Intent, Job, JobControl, JobFilter, JobId, JobInput, JobState, Lease, PrincipalId,
+    InputWriter, Intent, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, Lease, PrincipalId,
     QueueName, Result, Timestamp,
 };
-use airunner_store::backend::{Alike, InputWritten, JobRows, Place, Visit, alike, control};
+use airunner_store::backend::{
+    Alike, InputWritten, JobRows, LAST_IN_LINE, Lane, Place, Visit, alike, control, delayed, in_line, place,
+    rank_of,
+};
 use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
 
 use super::{
     DynamoRows,
@@ -41,6 +45,7 @@ pub(super) fn read(item: &Item) -> Result<Job> {
         created_at: row.time("created_at")?,
         visible_at: row.time("visible_at")?,
         started_at: row.time_or_none("started_at")?,
+        rank: row.number_or_none("rank")?,
         finished_at: row.time_or_none("finished_at")?,
     })
 }
@@ -66,22 +71,22 @@ fn write(job: &Job, number: i64) -> Result<Item> {
         .json_or_none("cancellation", job.cancellation.as_ref())?
         .time("created_at", job.created_at)
         .time("visible_at", job.visible_at)
+        .number_or_none("rank", job.rank)
         .time_or_none("started_at", job.started_at)
         .time_or_none("finished_at", job.finished_at)
         .json("spec", &job.spec)?
         .number("number", number)
         .word("created_shard", shard)
         .text("state_shard", format!("{}#{shard}", job.state));
-    match job.state {
-        JobState::Scheduled => {
-            let waiting = waiting(&job.queue, shard);
-            fields = fields.text("due_shard", waiting).time("due_at", job.visible_at);
-        }
-        JobState::Running => {
-            let deadline = lease.map_or(job.visible_at, |lease| lease.deadline);
-            fields = fields.text("due_shard", running(shard)).time("due_at", deadline);
-        }
-        _ => {}
+    if let Some(place) = place(job) {
+        let lane = Lane::of(job);
+        fields = fields
+            .text("due_shard", waiting(&lane, shard))
+            .number("due_at", place)
+            .text("turn", turn(&lane, &job.owner));
+    }
+    if let Some(lease) = lease {
+        fields = fields.text("due_shard", running(shard)).time("due_at", lease.deadline);
     }
     if !job.state.has_ended() {
         fields = fields.text("alike_shard", format!("{}#{shard}", likeness(job)));
@@ -93,8 +98,29 @@ fn shard_of(id: &JobId) -> u8 {
     shard(id.as_bytes(), JOB_SHARDS)
 }
 
-fn waiting(queue: &QueueName, shard: u8) -> String {
-    format!("waiting#{queue}#{shard}")
+fn waiting(lane: &Lane, shard: u8) -> String {
+    format!("waiting#{}#{shard}", name(lane))
+}
+
+/// Where an owner's jobs wait in a lane, over all shards.
+fn turn(lane: &Lane, owner: &PrincipalId) -> String {
+    format!("{}#{}", name(lane), owner.folded())
+}
+
+/// A lane in a key, which has no room for all that it may require.
+fn name(lane: &Lane) -> String {
+    let Lane { queue, requires } = lane;
+    let mut digest = Context::new(&SHA256);
+    for (name, value) in requires {
+        for text in [name, value] {
+            digest.update(&text.len().to_be_bytes());
+            digest.update(text.as_bytes());
+        }
+    }
+    if requires.is_empty() {
+        return format!("{queue}#");
+    }
+    format!("{queue}#{}", HEXLOWER.encode(&digest.finish().as_ref()[..16]))
 }
 
 fn running(shard: u8) -> String {
@@ -105,12 +131,12 @@ fn likeness(job: &Job) -> String {
     HEXLOWER.encode(&alike(job))
 }
 
-fn due(partition: impl Fn(u8) -> String, until: Option<Timestamp>) -> Listing<Place> {
+fn due(partition: impl Fn(u8) -> String, bounds: Bounds) -> Listing<Place> {
     Listing {
         table: &JOBS,
         index: Some("by_due"),
         partitions: (0..JOB_SHARDS).map(partition).collect(),
-        bounds: until.map(|until| Bounds::to(until.as_millis())).unwrap_or_default(),
+        bounds,
         descending: false,
         place: |item| timed(item, "due_at"),
         is_tie: at_one_time,
@@ -147,6 +173,30 @@ impl DynamoRows {
         let found = self.tx.first(listing, limit as usize, |item| Ok(wanted(&read(item)?)))?;
         found.iter().map(read).collect()
     }
+
+    /// The first jobs of a lane. Others take them too: whoever met them takes some of the first that are left, and not
+    /// the very first again.
+    fn some_first(
+        &self,
+        listing: &Listing<Place>,
+        limit: u32,
+        wanted: impl Fn(&Job) -> bool,
+    ) -> Result<Vec<Job>> {
+        if self.tx.attempt == 0 {
+            return self.jobs_where(listing, limit, wanted);
+        }
+        let mut some = self.jobs_where(listing, limit.saturating_mul(4), wanted)?;
+        let skip = usize::from(self.tx.link.random.array::<1>()[0]);
+        let spare = some.len().saturating_sub(limit as usize);
+        some.drain(..if spare == 0 { 0 } else { skip % (spare + 1) });
+        some.truncate(limit as usize);
+        Ok(some)
+    }
+}
+
+/// Whether the job waits in this lane.
+fn is_in(lane: &Lane, job: &Job) -> bool {
+    job.state == JobState::Scheduled && job.queue == lane.queue && job.spec.requires == lane.requires
 }
 
 impl JobRows for DynamoRows {
@@ -180,27 +230,61 @@ impl JobRows for DynamoRows {
         })
     }
 
-    fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
-        let waits =
-            |job: &Job| job.state == JobState::Scheduled && job.queue == *queue && job.visible_at <= now;
-        let listing = due(|shard| waiting(queue, shard), Some(now));
-        if self.tx.attempt == 0 {
-            return self.jobs_where(&listing, limit, waits);
+    fn lanes(&self, queue: &QueueName) -> Result<Vec<Labels>> {
+        self.known_lanes(queue)
+    }
+
+    fn open_lane(&mut self, lane: &Lane, now: Timestamp) -> Result<()> {
+        self.use_lane(lane, now)
+    }
+
+    fn waiting_jobs(&self, lane: &Lane, limit: u32) -> Result<Vec<Job>> {
+        let waits = |job: &Job| job.rank.is_some() && is_in(lane, job);
+        let listing = due(|shard| waiting(lane, shard), Bounds::to(LAST_IN_LINE));
+        self.some_first(&listing, limit, waits)
+    }
+
+    fn due_jobs(&self, lane: &Lane, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        if !self.has_due(lane, now)? {
+            return Ok(Vec::new());
         }
-        // Others lease too: whoever met them takes some of the first that are left, and not the very first again.
-        let mut some = self.jobs_where(&listing, limit.saturating_mul(4), waits)?;
-        let skip = usize::from(self.tx.link.random.array::<1>()[0]);
-        let spare = some.len().saturating_sub(limit as usize);
-        some.drain(..if spare == 0 { 0 } else { skip % (spare + 1) });
-        some.truncate(limit as usize);
-        Ok(some)
+        let waits = |job: &Job| job.rank.is_none() && job.visible_at <= now && is_in(lane, job);
+        let bounds = Bounds::between(LAST_IN_LINE + 1, delayed(now));
+        self.some_first(&due(|shard| waiting(lane, shard), bounds), limit, waits)
+    }
+
+    fn first_place(&self, lane: &Lane, from: i64) -> Result<Option<i64>> {
+        let first = self.tx.peek(&due(|shard| waiting(lane, shard), Bounds::from(from)))?;
+        first.map(|item| Row(&item).number("due_at")).transpose()
+    }
+
+    fn last_rank(&self, lane: &Lane, priority: i32, owner: &PrincipalId) -> Result<Option<u64>> {
+        let listing = Listing {
+            table: &JOBS,
+            index: Some("by_turn"),
+            partitions: vec![turn(lane, owner)],
+            bounds: Bounds::between(in_line(priority, 0), in_line(priority, u64::MAX)),
+            descending: true,
+            place: |item| Row(item).number::<i64>("due_at"),
+            is_tie: |_, _| false,
+        };
+        let last = self.tx.peek(&listing)?;
+        last.map(|item| Row(&item).number("due_at").map(rank_of)).transpose()
+    }
+
+    fn queue_clock(&self, queue: &QueueName, priority: i32) -> Result<u64> {
+        self.clock_of(queue, priority)
+    }
+
+    fn advance_clock(&mut self, queue: &QueueName, priority: i32, rank: u64, now: Timestamp) -> Result<()> {
+        self.note_clock(queue, priority, rank, now)
     }
 
     fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>> {
         let lapsed = |job: &Job| {
             job.state == JobState::Running && job.lease.as_ref().is_some_and(|lease| lease.deadline < before)
         };
-        self.jobs_where(&due(running, Some(before)), limit, lapsed)
+        self.jobs_where(&due(running, Bounds::to(before.as_millis())), limit, lapsed)
     }
 
     fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>> {
@@ -221,11 +305,6 @@ impl JobRows for DynamoRows {
         let live = |job: &Job| !job.state.has_ended();
         let any = !self.jobs_where(&listed("by_likeness", partitions, None), 1, live)?.is_empty();
         Ok(Alike { any, unique })
-    }
-
-    fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>> {
-        let first = self.tx.peek(&due(|shard| waiting(queue, shard), None))?;
-        first.map(|item| Row(&item).time("due_at")).transpose()
     }
 
     fn count_jobs(&self) -> Result<Vec<(JobState, u64)>> {
@@ -253,6 +332,9 @@ impl JobRows for DynamoRows {
 
     fn insert_job(&mut self, job: &Job) -> Result<()> {
         let number = self.tx.number(job.created_at);
+        if job.state == JobState::Scheduled && job.rank.is_none() {
+            self.delays(&Lane::of(job));
+        }
         self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
         if job.spec.unique {
             let item = Fields::default().word("job_id", job.id).done();
@@ -264,6 +346,9 @@ impl JobRows for DynamoRows {
     fn update_job(&mut self, job: &Job) -> Result<()> {
         let Some(before) = self.job_row(&job.id, Rely::Yes)? else { return Ok(()) };
         let number = Row(&before).number("number")?;
+        if job.state == JobState::Scheduled && job.rank.is_none() {
+            self.delays(&Lane::of(job));
+        }
         self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
         if job.spec.unique && job.state.has_ended() {
             self.tx.delete(RowKey::of(&JOB_UNIQUE, &likeness(job)));

@@ -9,7 +9,7 @@ use airunner_core::{ChangeNumber, SecureRandom, StoreMeasures, Timestamp};
 use aws_sdk_dynamodb::Client;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::circuit::Circuits;
+use super::{circuit::Circuits, queue::Queues};
 use crate::tables::{Table, TableNames};
 
 pub(super) struct Link {
@@ -18,6 +18,7 @@ pub(super) struct Link {
     pub(super) random: Arc<dyn SecureRandom>,
     pub(super) circuits: Circuits,
     pub(super) measures: Arc<StoreMeasures>,
+    pub(super) queues: Queues,
     /// The newest change that this process has written or read.
     pub(super) heard: watch::Sender<ChangeNumber>,
     runtime: Handle,
@@ -40,6 +41,7 @@ impl Link {
             random,
             circuits: Circuits::new(measures.clone()),
             measures,
+            queues: Queues::default(),
             heard: watch::Sender::new(0),
             runtime: Handle::current(),
             arrivals,

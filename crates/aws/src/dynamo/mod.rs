@@ -13,6 +13,7 @@ mod lineage;
 mod link;
 mod listing;
 mod principal;
+mod queue;
 mod registry;
 mod server;
 mod setup;

@@ -31,7 +31,7 @@ fn read(item: &Item) -> Result<ServerRow> {
         counter: row.number("counter")?,
         applied: row.number("applied")?,
         bundle_hash: row.text_or_empty("bundle_hash")?,
-        queues: row.words("queues")?,
+        queues: row.json_or_none("served")?.unwrap_or_default(),
         at: row.time("at")?,
     })
 }
@@ -84,7 +84,7 @@ impl ServerRows for DynamoRows {
             .number("counter", row.counter)
             .number("applied", row.applied)
             .text("bundle_hash", &row.bundle_hash)
-            .words("queues", &row.queues)
+            .json("served", &row.queues)?
             .time("at", row.at)
             .done();
         self.tx.put(key, item);

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use airunner_aws::{DynamoStore, tables::TableNames};
 use airunner_core::{
-    ControlEvent, EventKind, InputWrite, Job, Label, LeaseRequest, PrincipalType, Publication, QueueName,
-    Sequence, Stores,
+    ControlEvent, EventKind, InputWrite, Job, Label, Labels, LeaseRequest, PrincipalType, Publication,
+    QueueName, QueueOrder, Sequence, Stores,
 };
 use airunner_store::MemoryStore;
 use airunner_testkit::{
@@ -30,6 +30,9 @@ async fn held(stores: &Stores) -> Job {
     stores.jobs.enqueue_jobs(vec![job], None, audit).await.unwrap();
     let request = LeaseRequest {
         queues: vec![QueueName::default_queue()],
+        order: QueueOrder::Strict,
+        turn: 0,
+        labels: Labels::new(),
         holder: records::id("w1"),
         worker: None,
         max: 1,

@@ -9,6 +9,7 @@ mod hot_keys;
 mod key_wrap;
 mod kms;
 mod large;
+mod model;
 mod output;
 mod parameters;
 mod setup;

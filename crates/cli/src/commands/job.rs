@@ -28,7 +28,7 @@ use crate::{
     near::{Named, or_near},
     report::{Format, Report, Table, visible},
     runtime::wait,
-    values::{self, SignalNumber},
+    values::{self, Pair, SignalNumber},
     view::job::JobView,
 };
 
@@ -73,8 +73,8 @@ impl JobArgs {
             Some(JobCommand::Start(args)) => args.run(context),
             Some(JobCommand::Exec(args)) => args.run(context),
             Some(JobCommand::List(args)) => args.run(context),
-            Some(JobCommand::Show(args)) => args.run(context),
             Some(JobCommand::Status(args)) => args.run(context),
+            Some(JobCommand::Show(args)) => args.run(context),
             Some(JobCommand::Logs(args)) => args.run(context),
             Some(JobCommand::Attach(args)) => args.run(context),
             Some(JobCommand::Stop(args)) => args.run(context),
@@ -112,6 +112,9 @@ struct ListArgs {
     /// Only those of this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<QueueName>,
+    /// Only those with this label; may be repeated: with every one of them
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Pair>,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -128,6 +131,7 @@ impl ListArgs {
                 state: self.state.map_or(0, |state| wire_state(state) as i32),
                 owner: owner.unwrap_or_default(),
                 queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
+                labels: self.label.iter().map(|pair| format!("{}={}", pair.key, pair.value)).collect(),
                 ..ListJobsRequest::default()
             };
             let listed = list(&client, context, &self.paging, &request).await?;

@@ -15,7 +15,7 @@ use crate::{
     report::Report,
     runtime::wait_on_all_cores,
     service::{shutdown_signal, start_log},
-    values,
+    values::{self, Pair},
 };
 
 /// Where a worker that runs as root keeps workspaces: other users' jobs must be able to pass through.
@@ -30,9 +30,15 @@ const PROTOCOLS: [&str; 5] = ["https", "ssh", "http", "git", "file"];
 /// AIRUNNER_LOG (info).
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArgs {
-    /// A queue to take jobs from; may be repeated, in order of preference, at most 16 [default: default]
+    /// A queue to take jobs from, each in turn; may be repeated, at most 16 [default: default]
     #[arg(long = "queue", value_name = "NAME", value_delimiter = ',')]
     queues: Vec<QueueName>,
+    /// Take from the queues in order of preference: nothing of one as long as one before it has a job
+    #[arg(long)]
+    strict_order: bool,
+    /// A label of this worker, for jobs that require it; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Pair>,
     /// Jobs at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: u32,
@@ -125,6 +131,8 @@ impl WorkerArgs {
             state_dir.ok_or_else(|| Failure::Usage("there is no home: name a --state-dir".to_owned()))?;
         Ok(WorkerOptions {
             queues: self.queues.clone(),
+            strict_order: self.strict_order,
+            labels: self.labels.iter().map(Pair::entry).collect(),
             concurrency: self.concurrency,
             visibility: self.visibility_timeout,
             git_protocols: self.git_protocols.clone(),

@@ -115,3 +115,38 @@ fn output_on_its_way_to_a_file_says_at_the_terminal_how_much_has_come() {
         assert_eq!(at_terminal_of("xterm", &live.bed, &line, &[]), "told\r\n", "{follow}");
     }
 }
+
+#[test]
+fn what_a_job_wants_of_the_queue_is_shown_and_found_again() {
+    let live = Live::new();
+    let submitted = live.run(&[
+        "job",
+        "submit",
+        "--priority",
+        "-7",
+        "--require",
+        "arch=arm64",
+        "--retry-delay",
+        "90s",
+        "--label",
+        "branch=main",
+        "--",
+        "true",
+    ]);
+    let id = submitted.succeeded().stdout.trim().to_owned();
+    let shown = live.json(&["job", "show", &id]);
+    assert_eq!((shown["priority"].as_i64(), shown["requires"]["arch"].as_str()), (Some(-7), Some("arm64")));
+    assert_eq!(shown["labels"]["branch"], "main");
+    let text = live.run(&["job", "show", &id]).succeeded().stdout;
+    for line in ["-7", "arch=arm64", "branch=main", "1m30s"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    live.run(&["job", "submit", "--label", "branch=other", "--", "true"]).succeeded();
+    let listed = live.json(&["job", "list", "--label", "branch=main"]);
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["jobs"][0]["job_id"], id.as_str());
+    live.run(&["job", "submit", "--priority", "101", "--", "true"]).failed(2, "priority");
+    // The worker that waits is another kind.
+    let _worker = live.worker();
+    live.run(&["job", "start", "--require", "arch=arm64", "--", "true"]).failed(1, "arch=arm64");
+}

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use airunner_core::{PrincipalType, QueueName, Role};
+use airunner_core::{Labels, PrincipalType, QueueName, Role};
 use airunner_e2e::{Credentials, TestServer};
 use airunner_pki::certificate_to_pem;
 use serde_json::Value;
@@ -90,7 +90,9 @@ impl Live {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let worker = Worker { child, home: bed };
         let queue = QueueName::default_queue();
-        self.until("a worker waits", async || self.server.app.fleet.has_worker(&queue).await.unwrap());
+        self.until("a worker waits", async || {
+            self.server.app.fleet.has_worker(&queue, &Labels::new()).await.unwrap()
+        });
         worker
     }
 

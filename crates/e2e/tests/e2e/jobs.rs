@@ -144,17 +144,6 @@ async fn what_is_handed_back_or_failed_is_tried_again() {
     server.stop().await;
 }
 
-/// The next job, past the news that a lease which the worker itself has ended is over.
-async fn next_claim(worker: &mut Worker) -> airunner_proto::job::v1::Claim {
-    loop {
-        match worker.next().await {
-            Message::Claim(claim) => return claim,
-            Message::LeaseLost(_) => {}
-            other => panic!("no claim: {other:?}"),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_job_is_cancelled_at_once_a_running_one_by_its_worker_and_an_ended_one_not() {
     let (server, user, mut worker) = workshop().await;

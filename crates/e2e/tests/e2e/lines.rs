@@ -28,6 +28,7 @@ fn line(queue: &str, worker_id: &str, held: &[&Claim]) -> DequeueJobsRequest {
         visibility_timeout: seconds(10),
         task_tokens: held.iter().map(|claim| claim.task_token.clone()).collect(),
         worker_id: worker_id.to_owned(),
+        ..Default::default()
     }
 }
 

@@ -23,6 +23,7 @@ mod order;
 mod output;
 mod packing;
 mod permissions;
+mod queue;
 mod servers;
 mod sizes;
 mod slow;

@@ -82,6 +82,17 @@ impl Worker {
     }
 }
 
+/// The next job, past the news that a lease which the worker itself has ended is over.
+pub(crate) async fn next_claim(worker: &mut Worker) -> Claim {
+    loop {
+        match worker.next().await {
+            Message::Claim(claim) => return claim,
+            Message::LeaseLost(_) => {}
+            other => panic!("no claim: {other:?}"),
+        }
+    }
+}
+
 /// The process ended with this code.
 pub(crate) fn exited(code: i32) -> Outcome {
     use airunner_proto::job::v1::{Exit, exit::How};

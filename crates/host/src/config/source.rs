@@ -76,6 +76,8 @@ const KEYS: &[&str] = &[
     "worker.git_protocols",
     "worker.concurrency",
     "worker.queues",
+    "worker.strict_order",
+    "worker.labels",
 ];
 
 /// A setting that was given on the command line.

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use airunner_core::{Isolation, QueueName, Result};
+use airunner_core::{Isolation, Labels, QueueName, Result, check_metadata};
 
 use super::{environment::Environment, source::Source};
 
@@ -10,6 +10,8 @@ use super::{environment::Environment, source::Source};
 const PROTOCOLS: &[&str] = &["https", "ssh", "http", "git", "file"];
 /// Jobs at a time at most: what one request for work may ask for.
 const MAX_CONCURRENCY: u64 = 64;
+/// Labels that one worker may have.
+const MAX_LABELS: usize = 50;
 /// Queues that one worker may serve.
 const MAX_QUEUES: usize = 16;
 
@@ -25,6 +27,8 @@ pub struct WorkerConfig {
     git_protocols: Vec<String>,
     concurrency: NonZeroU32,
     queues: Vec<QueueName>,
+    strict_order: bool,
+    labels: Labels,
 }
 
 impl WorkerConfig {
@@ -76,6 +80,8 @@ impl WorkerConfig {
             git_protocols,
             concurrency: concurrency.unwrap_or_else(default_concurrency),
             queues,
+            strict_order: source.boolean("worker.strict_order")?.unwrap_or(false),
+            labels: labels(source)?,
         })
     }
 
@@ -119,10 +125,36 @@ impl WorkerConfig {
         self.concurrency
     }
 
-    /// The queues that it serves, in order of preference; `default` where nothing is set.
+    /// The queues that it serves; `default` where nothing is set.
     pub fn queues(&self) -> &[QueueName] {
         &self.queues
     }
+
+    /// Whether it serves them in order of preference, and not in turn.
+    pub fn strict_order(&self) -> bool {
+        self.strict_order
+    }
+
+    /// What it is, for jobs that require it of their worker.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+}
+
+/// `labels = ["name=value", …]`.
+fn labels(source: &Source) -> Result<Labels> {
+    const KEY: &str = "worker.labels";
+    let texts: Vec<String> = source.list(KEY, MAX_LABELS)?.unwrap_or_default();
+    let mut labels = Labels::new();
+    for text in &texts {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(source.refuse(KEY, format!("holds {text:?}, which is not name=value")));
+        };
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    check_metadata(KEY, &labels)
+        .map_err(|error| source.refuse(KEY, format!("is refused: {}", error.message())))?;
+    Ok(labels)
 }
 
 fn default_concurrency() -> NonZeroU32 {

@@ -8,8 +8,9 @@ use airunner_app::job::{
     spec::NewJob,
 };
 use airunner_core::{
-    AttemptOutcome, Error, Exit, InputWrite, InputWriter, Job, JobFilter, JobSpec, JobState, PageRequest,
-    ProcessType, Repository, RequestId, Result, TerminalSize, WriterId,
+    AttemptOutcome, Error, Exit, InputWrite, InputWriter, Job, JobFilter, JobSpec, JobState, Labels,
+    PageRequest, ProcessType, QueueOrder, Repository, RequestId, Result, TerminalSize, WriterId,
+    check_metadata,
 };
 use airunner_proto::job::v1::{self as pb, job_service_server::JobService};
 use tonic::{Request, Response, Status, async_trait};
@@ -160,6 +161,7 @@ impl JobService for JobApi {
                 holder: None,
                 state: from_job_state(call.message.state)?,
                 queue: (!queue.is_empty()).then(|| queue.parse()).transpose()?,
+                labels: label_filter(&call.message.labels)?,
             };
             self.0.app.jobs.list(&call.caller, filter, &page).await
         };
@@ -263,13 +265,37 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
             best_effort: job.best_effort,
             limits: isolation::from_limits(job.limits),
             host_network: job.host_network,
+            priority: job.priority,
+            requires: job.requires.into_iter().collect(),
+            retry_delay: convert::from_duration("retry_delay", job.retry_delay)?.unwrap_or_default(),
         },
     })
+}
+
+/// Labels as a list asks for them, each `name=value`.
+fn label_filter(texts: &[String]) -> Result<Labels> {
+    let mut labels = Labels::new();
+    for text in texts {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| Error::invalid("labels", format!("{text:?} is not name=value")))?;
+        if labels.insert(name.to_owned(), value.to_owned()).is_some_and(|other| other != value) {
+            return Err(Error::invalid(
+                "labels",
+                format!("a job has one value of {name}, and two are asked for"),
+            ));
+        }
+    }
+    check_metadata("labels", &labels)?;
+    Ok(labels)
 }
 
 fn line_request(request: &pb::DequeueJobsRequest) -> Result<LineRequest> {
     Ok(LineRequest {
         queues: request.queues.iter().map(|queue| queue.parse()).collect::<Result<_>>()?,
+        order: if request.strict_order { QueueOrder::Strict } else { QueueOrder::InTurn },
+        labels: request.labels.clone().into_iter().collect(),
         max_jobs: request.max_jobs,
         visibility: visibility(request.visibility_timeout)?,
         held: request.task_tokens.clone(),
@@ -406,6 +432,9 @@ fn message(job: &Job) -> pb::Job {
         limits: isolation::limits(&job.spec.limits),
         host_network: job.spec.host_network,
         usage: job.usage.as_ref().map(isolation::usage),
+        priority: job.spec.priority,
+        requires: job.spec.requires.clone().into_iter().collect(),
+        retry_delay: Some(job.spec.retry_delay).filter(|delay| !delay.is_zero()).map(convert::duration),
         terminal: job.spec.terminal().map(terminal),
         shared_input: job.spec.shared_input,
     }

@@ -1,15 +1,19 @@
 //! Jobs and their events in memory.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Bound, RangeInclusive},
+};
 
 use airunner_core::{
-    ControlEvent, InputWriter, Job, JobControl, JobFilter, JobId, JobInput, JobState, PrincipalId, QueueName,
-    Result, Sequence, Timestamp,
+    ControlEvent, InputWriter, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, PrincipalId,
+    QueueName, Result, Sequence, Timestamp,
 };
 
 use super::State;
 use crate::{
     job::control,
+    line::{LAST_IN_LINE, Lane, delayed, in_line, place, rank_of},
     rows::{Alike, EventRows, InputWritten, JobRows, Place, Visit},
 };
 
@@ -18,8 +22,40 @@ impl State {
         self.live_jobs.iter().filter_map(|number| self.jobs.get(number))
     }
 
+    /// The jobs of a lane that stand at these places, in order.
+    fn standing(&self, lane: &Lane, places: RangeInclusive<i64>) -> impl Iterator<Item = &Job> {
+        let bounds = (*places.start(), i64::MIN)..=(*places.end(), i64::MAX);
+        let standing =
+            self.waiting.get(lane).into_iter().flat_map(move |places| places.range(bounds.clone()));
+        standing.filter_map(|(_, number)| self.jobs.get(number))
+    }
+
+    fn stand(&mut self, number: i64, job: &Job) {
+        if let Some(place) = place(job) {
+            self.waiting.entry(Lane::of(job)).or_default().insert((place, number));
+            self.turns.entry((Lane::of(job), job.owner.folded())).or_default().insert((place, number));
+        }
+    }
+
+    fn leave(&mut self, number: i64, job: &Job) {
+        if let Some(place) = place(job) {
+            take(&mut self.waiting, &Lane::of(job), (place, number));
+            take(&mut self.turns, &(Lane::of(job), job.owner.folded()), (place, number));
+        }
+    }
+
     fn job_row(&self, id: &JobId) -> Option<&Job> {
         self.job_numbers.get(id).and_then(|number| self.jobs.get(number))
+    }
+}
+
+/// Takes a value out of a set, and the set out of the map with its last.
+fn take<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<(i64, i64)>>, key: &K, value: (i64, i64)) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(&value);
+        if set.is_empty() {
+            sets.remove(key);
+        }
     }
 }
 
@@ -47,12 +83,45 @@ impl JobRows for State {
         Ok(())
     }
 
-    fn waiting_jobs(&self, queue: &QueueName, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
-        let waits =
-            |job: &&Job| job.state == JobState::Scheduled && job.queue == *queue && job.visible_at <= now;
-        let mut waiting: Vec<_> = self.live().filter(waits).collect();
-        waiting.sort_by_key(|job| job.visible_at);
-        Ok(waiting.into_iter().take(limit as usize).cloned().collect())
+    fn lanes(&self, queue: &QueueName) -> Result<Vec<Labels>> {
+        let first = Lane { queue: queue.clone(), requires: Labels::new() };
+        let lanes = self.waiting.range(first..).map(|(lane, _)| lane);
+        Ok(lanes.take_while(|lane| lane.queue == *queue).map(|lane| lane.requires.clone()).collect())
+    }
+
+    fn open_lane(&mut self, _lane: &Lane, _now: Timestamp) -> Result<()> {
+        Ok(())
+    }
+
+    fn waiting_jobs(&self, lane: &Lane, limit: u32) -> Result<Vec<Job>> {
+        Ok(self.standing(lane, 0..=LAST_IN_LINE).take(limit as usize).cloned().collect())
+    }
+
+    fn due_jobs(&self, lane: &Lane, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let due = LAST_IN_LINE + 1..=delayed(now);
+        Ok(self.standing(lane, due).take(limit as usize).cloned().collect())
+    }
+
+    fn first_place(&self, lane: &Lane, from: i64) -> Result<Option<i64>> {
+        let places = self.waiting.get(lane);
+        Ok(places.and_then(|places| places.range((from, i64::MIN)..).next()).map(|(place, _)| *place))
+    }
+
+    fn last_rank(&self, lane: &Lane, priority: i32, owner: &PrincipalId) -> Result<Option<u64>> {
+        let places = self.turns.get(&(lane.clone(), owner.folded()));
+        let of_priority = (in_line(priority, 0), i64::MIN)..=(in_line(priority, u64::MAX), i64::MAX);
+        let last = places.and_then(|places| places.range(of_priority).next_back());
+        Ok(last.map(|(place, _)| rank_of(*place)))
+    }
+
+    fn queue_clock(&self, queue: &QueueName, priority: i32) -> Result<u64> {
+        Ok(self.clocks.get(&(queue.clone(), priority)).copied().unwrap_or(0))
+    }
+
+    fn advance_clock(&mut self, queue: &QueueName, priority: i32, rank: u64, _now: Timestamp) -> Result<()> {
+        let clock = self.clocks.entry((queue.clone(), priority)).or_default();
+        *clock = rank.max(*clock);
+        Ok(())
     }
 
     fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>> {
@@ -80,11 +149,6 @@ impl JobRows for State {
             any: true,
             unique: alike.unique || other.spec.unique,
         }))
-    }
-
-    fn next_visible(&self, queue: &QueueName) -> Result<Option<Timestamp>> {
-        let waits = |job: &&Job| job.state == JobState::Scheduled && job.queue == *queue;
-        Ok(self.live().filter(waits).map(|job| job.visible_at).min())
     }
 
     fn count_jobs(&self) -> Result<Vec<(JobState, u64)>> {
@@ -125,14 +189,18 @@ impl JobRows for State {
         self.job_numbers.insert(job.id, number);
         self.jobs.insert(number, job.clone());
         self.live_jobs.insert(number);
+        self.stand(number, job);
         Ok(())
     }
 
     fn update_job(&mut self, job: &Job) -> Result<()> {
-        if let Some(number) = self.job_numbers.get(&job.id) {
-            self.jobs.insert(*number, job.clone());
+        if let Some(number) = self.job_numbers.get(&job.id).copied() {
+            if let Some(before) = self.jobs.insert(number, job.clone()) {
+                self.leave(number, &before);
+            }
+            self.stand(number, job);
             if job.state.has_ended() {
-                self.live_jobs.remove(number);
+                self.live_jobs.remove(&number);
             }
         }
         Ok(())

@@ -16,12 +16,13 @@ use std::{
 use airunner_core::{
     AuditRecord, Certificate, CertificateRef, Change, ChangeKind, ChangeNumber, ControlEvent, DnsName,
     EnrollmentId, EnrollmentToken, Fingerprint, InputWriter, Intent, Issuer, Job, JobId, JobInput, Keyring,
-    Principal, PrincipalId, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
+    Principal, PrincipalId, QueueName, Result, Sequence, ServerId, ServerRow, Stores, Timestamp,
 };
 use tokio::sync::watch;
 
 use crate::{
     engine::{self, Engine},
+    line::Lane,
     output::MemoryOutput,
     rows::{Housekeeping, KeptRequest, Rows},
 };
@@ -110,6 +111,12 @@ struct State {
     job_numbers: HashMap<JobId, i64>,
     /// Jobs that have not ended.
     live_jobs: BTreeSet<i64>,
+    /// Waiting jobs by lane, place and number.
+    waiting: BTreeMap<Lane, BTreeSet<(i64, i64)>>,
+    /// Places and numbers of waiting jobs by lane and owner (folded).
+    turns: BTreeMap<(Lane, String), BTreeSet<(i64, i64)>>,
+    /// By queue and priority.
+    clocks: HashMap<(QueueName, i32), u64>,
     inputs: BTreeMap<(JobId, u64), (JobInput, Option<InputWriter>)>,
     events: BTreeMap<(JobId, Sequence), ControlEvent>,
     audit: VecDeque<AuditRecord>,

@@ -13,8 +13,8 @@ use std::{
 };
 
 use airunner_core::{
-    AttemptOutcome, Completion, Exit, Issued, JobId, JobState, LeaseRequest, OutputChunk, OutputStream,
-    Principal, Sequence, Serial, Stores,
+    AttemptOutcome, Completion, Exit, Issued, JobId, JobState, Labels, LeaseRequest, OutputChunk,
+    OutputStream, Principal, QueueOrder, Sequence, Serial, Stores,
 };
 use airunner_store::{SqliteOptions, SqliteStore};
 use airunner_testkit::{
@@ -194,6 +194,9 @@ async fn complete_jobs(stores: Stores, round: u64) {
         stores.jobs.enqueue_jobs(vec![job], None, audit("job.enqueue", "x", NOW)).await.unwrap();
         let ask = LeaseRequest {
             queues: vec![records::queue("default")],
+            order: QueueOrder::Strict,
+            turn: 0,
+            labels: Labels::new(),
             holder: id("w1"),
             worker: None,
             max: 1,

@@ -5,6 +5,8 @@
 mod full;
 mod hand;
 mod kill;
+mod line;
+mod model;
 mod open;
 mod segments;
 mod two;

@@ -7,8 +7,8 @@ use std::{
 
 use airunner_core::{
     AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Isolation, Job, JobFilter, JobId, JobSpec,
-    JobState, Label, Lease, LeaseRequest, Page, PageRequest, PrincipalStatus, ProcessType, Repository,
-    ResourceLimits, Result, Sequence, Stores, TerminalSize,
+    JobState, Label, Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, PrincipalStatus, ProcessType,
+    QueueOrder, Repository, ResourceLimits, Result, Sequence, Stores, TerminalSize,
 };
 
 use super::world::{NOW, WORKER, World, after, every_page, race, refused};
@@ -46,6 +46,9 @@ pub async fn what_is_enqueued_is_read_back(stores: Stores) {
                 file_size_bytes: Some(1 << 40),
             },
             host_network: true,
+            priority: -7,
+            requires: BTreeMap::from([("arch".to_owned(), "ärm \"64\"".to_owned())]),
+            retry_delay: Duration::from_millis(2_500),
         },
         visible_at: after(60),
         ..world.job()
@@ -54,6 +57,8 @@ pub async fn what_is_enqueued_is_read_back(stores: Stores) {
     let enqueued = enqueue(&world, vec![full.clone(), plain.clone()]).await.unwrap();
     assert_eq!(enqueued, Enqueued { ids: vec![full.id, plain.id], replayed: false });
     assert_eq!(world.stores.jobs.get_job(&full.id).await.unwrap(), Some(full));
+    // It may be taken at once, and so has its place in the line.
+    let plain = Job { rank: Some(0), ..plain };
     assert_eq!(world.stores.jobs.get_job(&plain.id).await.unwrap(), Some(plain));
     assert_eq!(world.stores.jobs.get_job(&world.job().id).await.unwrap(), None);
     assert_eq!(world.audited("job.enqueue").await, 1);
@@ -147,6 +152,9 @@ pub async fn leases_go_to_the_oldest_in_order_of_the_queues(stores: Stores) {
     enqueue(&world, vec![a, b, c, d, later.clone(), others]).await.unwrap();
     let ask = |max| LeaseRequest {
         queues: vec![queue("high"), queue("low")],
+        order: QueueOrder::Strict,
+        turn: 0,
+        labels: Labels::new(),
         holder: id("w1"),
         worker: None,
         max,
@@ -171,6 +179,7 @@ pub async fn a_lease_says_who_and_until_when(stores: Stores) {
     let expected = Job {
         state: JobState::Running,
         attempt: 1,
+        rank: Some(0),
         lease: Some(Lease { holder: id("w1"), worker: Some(WORKER), deadline: after(300) }),
         ..job
     };
@@ -187,6 +196,9 @@ pub async fn only_an_active_worker_gets_a_lease(stores: Stores) {
     world.suspend(&worker).await;
     let ask = |holder| LeaseRequest {
         queues: vec![queue("default")],
+        order: QueueOrder::Strict,
+        turn: 0,
+        labels: Labels::new(),
         holder: id(holder),
         worker: None,
         max: 1,
@@ -232,11 +244,14 @@ pub async fn the_next_visible_job_is_known(stores: Stores) {
     world.worker("alice").await;
     let queues = [queue("a"), queue("b")];
     let next = async || world.stores.jobs.next_visible(&queues).await.unwrap();
-    assert_eq!(next().await, None);
+    assert_eq!(next().await, []);
     let of = |name, seconds| Job { queue: queue(name), visible_at: after(seconds), ..world.job() };
     enqueue(&world, vec![of("c", 1), of("b", 7), of("a", 9)]).await.unwrap();
-    assert_eq!(next().await, Some(after(7)));
-    assert_eq!(world.stores.jobs.next_visible(&[]).await.unwrap(), None);
+    let of_queue = |name, visible_at| NextJob { queue: queue(name), requires: Labels::new(), visible_at };
+    assert_eq!(next().await, [of_queue("a", Some(after(9))), of_queue("b", Some(after(7)))]);
+    enqueue(&world, vec![of("b", 0)]).await.unwrap();
+    assert_eq!(next().await, [of_queue("a", Some(after(9))), of_queue("b", None)]);
+    assert_eq!(world.stores.jobs.next_visible(&[]).await.unwrap(), []);
 }
 
 pub async fn a_waiting_job_is_stopped_at_once(stores: Stores) {
@@ -312,6 +327,9 @@ pub async fn lists_run_from_the_newest_and_are_cut_by_the_filter(stores: Stores)
     assert_eq!(found(JobFilter { queue: Some(queue("b")), ..any() }).await, [ids[8], ids[7], ids[6]]);
     let ask = LeaseRequest {
         queues: vec![queue("a")],
+        order: QueueOrder::Strict,
+        turn: 0,
+        labels: Labels::new(),
         holder: id("w1"),
         worker: None,
         max: 2,

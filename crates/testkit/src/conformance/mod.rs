@@ -25,6 +25,7 @@ pub mod keyring;
 pub mod lease;
 pub mod output;
 pub mod principal;
+pub mod queue;
 pub mod renewal;
 pub mod server;
 mod world;
@@ -212,6 +213,22 @@ macro_rules! store_conformance {
                     what_has_ended_takes_no_input,
                     one_writes_at_a_time_and_what_is_sent_twice_is_written_once,
                     what_was_typed_at_a_terminal_is_never_typed_again;
+                queue:
+                    owners_take_turns,
+                    an_owner_of_many_jobs_delays_anothers_by_one,
+                    an_idle_past_is_neither_paid_for_nor_rewarded,
+                    a_higher_priority_goes_first,
+                    what_is_delayed_is_taken_at_its_time,
+                    what_was_delayed_is_fair_too,
+                    a_failed_attempt_waits_longer_each_time,
+                    what_lost_its_worker_waits_for_nothing_and_keeps_its_place,
+                    a_job_goes_to_a_worker_that_has_what_it_requires,
+                    what_nobody_can_take_is_in_nobodys_way,
+                    what_could_not_be_taken_for_long_is_caught_up_in_turns,
+                    a_queue_tells_only_so_many_requirements_apart,
+                    a_refused_lane_writes_nothing,
+                    queues_are_served_in_turn_or_in_order,
+                    of_many_that_lease_with_labels_each_job_goes_to_one;
                 lease:
                     a_completed_job_says_how_it_ended,
                     what_an_attempt_used_is_told_until_the_next_begins,
@@ -321,6 +338,7 @@ mod tests {
             include_str!("lease.rs"),
             include_str!("output.rs"),
             include_str!("principal.rs"),
+            include_str!("queue.rs"),
             include_str!("renewal.rs"),
             include_str!("server.rs"),
         ] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use airunner_core::{Fencing, Label, ServerRow, Stores, Timestamp};
+use airunner_core::{Fencing, Label, Labels, ServedQueue, ServerRow, Stores, Timestamp};
 
 use super::world::{NOW, World, after, race};
 use crate::records;
@@ -12,7 +12,13 @@ const LIFE: Duration = Duration::from_secs(10);
 pub async fn a_heartbeat_brings_every_row(stores: Stores) {
     let world = World::new(stores);
     let first = ServerRow {
-        queues: vec![records::queue("gpu"), records::queue("default")],
+        queues: vec![
+            ServedQueue {
+                queue: records::queue("gpu"),
+                labels: Some(Labels::from([("arch".to_owned(), "ärm".to_owned())])),
+            },
+            ServedQueue { queue: records::queue("default"), labels: None },
+        ],
         applied: 7,
         bundle_hash: "abc".to_owned(),
         ..records::server(NOW, world.random())

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use airunner_core::{
     AttemptOutcome, Cancellation, Certificate, Change, ChangeBatch, ChangeKind, Completion, Issued, Job,
-    JobFilter, JobId, JobState, Label, LeaseRequest, Page, PageRequest, Principal, PrincipalStatus,
-    PrincipalType, Result, SecureRandom, StatusChange, Stores, Timestamp, WorkerId,
+    JobFilter, JobId, JobState, Label, Labels, LeaseRequest, Page, PageRequest, Principal, PrincipalStatus,
+    PrincipalType, QueueOrder, Result, SecureRandom, StatusChange, Stores, Timestamp, WorkerId,
 };
 
 use crate::{clock::FakeClock, random::SeededRandom, records};
@@ -143,12 +143,12 @@ impl World {
 
     /// Leases jobs of the default queue to `holder`, which must exist.
     pub(super) async fn ask(&self, holder: &str, max: u32) -> Vec<Job> {
-        self.stores.jobs.lease_jobs(&request(holder, max, 0)).await.unwrap()
+        self.stores.jobs.lease_jobs(&lease_request(holder, max, 0)).await.unwrap()
     }
 
     /// Leases one job at `seconds` after [`NOW`].
     pub(super) async fn lease_at(&self, holder: &str, seconds: u64) -> Vec<Job> {
-        self.stores.jobs.lease_jobs(&request(holder, 1, seconds)).await.unwrap()
+        self.stores.jobs.lease_jobs(&lease_request(holder, 1, seconds)).await.unwrap()
     }
 
     /// Ends the lease of `job` 10 s after [`NOW`], or right after it began where it began later.
@@ -193,9 +193,13 @@ impl World {
     }
 }
 
-fn request(holder: &str, max: u32, seconds: u64) -> LeaseRequest {
+/// Asks for jobs of the default queue at `seconds` after [`NOW`], for 300 s.
+pub(super) fn lease_request(holder: &str, max: u32, seconds: u64) -> LeaseRequest {
     LeaseRequest {
         queues: vec![records::queue("default")],
+        order: QueueOrder::Strict,
+        turn: 0,
+        labels: Labels::new(),
         holder: records::id(holder),
         worker: Some(WORKER),
         max,

@@ -64,6 +64,15 @@ pub(super) struct SpecArgs {
     /// In a sandbox: the machine's network in the place of a loopback
     #[arg(long)]
     host_network: bool,
+    /// How long it waits after a failed attempt, at most 1h; twice as long after each further one [default: 0]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    retry_delay: Option<Duration>,
+    /// Before every job of a lower one in its queue, -100 to 100 [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    priority: Option<i32>,
+    /// A label that a worker must have to be given it; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    require: Vec<Pair>,
     /// Give it a terminal, as large as the one here; it has one attempt
     #[arg(long, short)]
     tty: bool,
@@ -109,7 +118,10 @@ impl SpecArgs {
             max_attempts: self.max_attempts.unwrap_or_default(),
             retry_on_exit: self.retry_on_exit,
             unique: self.unique,
-            labels: self.label.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+            labels: self.label.iter().map(Pair::entry).collect(),
+            priority: self.priority.unwrap_or_default(),
+            requires: self.require.iter().map(Pair::entry).collect(),
+            retry_delay: self.retry_delay.map(values::wire),
             isolation: self.isolation.map_or(pb::Isolation::Unspecified, wire_isolation).into(),
             best_effort: self.best_effort,
             limits: Some(self.limits()).filter(|limits| *limits != ResourceLimits::default()),
