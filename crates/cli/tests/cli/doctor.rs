@@ -50,10 +50,15 @@ fn all_is_well_where_all_is_well() {
         "trust bundle of the server",
         "issuing CA of the server",
         "store and feed",
+        "isolation of jobs",
     ] {
         found(&document, check, "ok");
     }
     assert_eq!(count(&document, "wrong") + count(&document, "warning"), 0, "{document:#}");
+    // What can't be had on this machine is told with what to do.
+    let isolation = found(&document, "isolation of jobs", "ok");
+    let is_whole = !isolation["finding"].as_str().unwrap().contains("without");
+    assert_eq!(isolation["remedy"].is_null(), is_whole, "{isolation:#}");
     let Run { code, stdout, stderr } = live.run(&["doctor"]);
     assert_eq!((code, stderr.as_str()), (0, "all is well\n"), "{stdout}");
 }
