@@ -71,7 +71,8 @@ bench: build test-tools ## every figure of docs/PERFORMANCE.md
 	bench/aws $(VENV)/bin/ministack
 
 soak: ## the long forms of the proofs
-	AIRUNNER_SOAK_ROUNDS=1000 $(CARGO) test --locked -p airunner-store --test stores kill
+	AIRUNNER_SOAK_ROUNDS=1000 $(CARGO) test --locked --workspace --test stores kill
+	AIRUNNER_TEST_ROUNDS=200 $(CARGO) test --locked --workspace --test faults -- --nocapture
 
 # The compiler is the stable one: it is only told to take the sanitizer's flag, which it otherwise leaves to nightlies.
 # What is found stays in fuzz/artifacts (input that fails) and fuzz/found (input that reaches new code).

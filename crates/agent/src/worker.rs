@@ -5,6 +5,7 @@
 //! jobs wait. It does not survive the worker: a worker that dies loses its leases, and its jobs run again.
 
 mod complete;
+mod confinement;
 mod git;
 mod held;
 mod lease;
@@ -15,6 +16,7 @@ mod process;
 mod publisher;
 mod shared;
 mod task;
+mod used;
 mod workspace;
 
 use std::{sync::Arc, time::Duration};
@@ -37,8 +39,9 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// ([`airunner_exec::harden_self`]).
 ///
 /// # Errors
-/// `config` for options that don't fit this machine, `file` for the state directory; the denial when the server refuses
-/// this worker: then its leases are gone, and its jobs were killed. A server that can't be reached is waited for.
+/// `config` for options that don't fit this machine (a level of isolation that needs cgroups which can't be had among
+/// them), `file` for the state directory; the denial when the server refuses this worker: then its leases are gone, and
+/// its jobs were killed. A server that can't be reached is waited for.
 pub async fn run_worker(
     client: Client,
     options: WorkerOptions,

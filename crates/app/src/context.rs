@@ -15,7 +15,7 @@ use airunner_pki::{AcceptedKeys, OidArc};
 
 use crate::{
     issuer::Issuers, issuer::OutsideKeys, job::hub::JobHub, job::task_token::TaskTokens, live::Live,
-    recent::RecentPrincipals, seal::Sealer, status::StatusView,
+    recent::RecentPrincipals, seal::Sealer, status::StatusView, steady::SteadyClock,
 };
 
 /// What to do when a predecessor is renewed by a second key after its successor was seen.
@@ -91,6 +91,8 @@ pub struct Counters {
 pub(crate) struct Context {
     pub(crate) stores: Stores,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The same, for whoever judges clocks.
+    pub(crate) steady: Arc<SteadyClock>,
     pub(crate) random: Arc<dyn SecureRandom>,
     pub(crate) settings: Settings,
     pub(crate) sealer: Sealer,

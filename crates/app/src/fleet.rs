@@ -25,7 +25,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 pub const FENCED_AFTER: Duration = Duration::from_secs(6);
 /// How far behind the highest time a server may be.
 const MAX_BEHIND: Duration = Duration::from_secs(2);
-/// How far ahead of others, or of its own steady clock, a server may be.
+/// How far ahead of others a server may be.
 const MAX_AHEAD: Duration = Duration::from_secs(30);
 
 /// How far one server has come with a change.
@@ -89,7 +89,6 @@ pub struct Fleet {
     store_full: AtomicBool,
     clock: Mutex<Verdict>,
     ahead_millis: AtomicI64,
-    last_beat: Mutex<Option<(Timestamp, Monotonic)>>,
     sightings: Mutex<Vec<Sighting>>,
 }
 
@@ -106,7 +105,6 @@ impl Fleet {
             store_full: AtomicBool::new(false),
             clock: Mutex::new(Verdict::Unsure),
             ahead_millis: AtomicI64::new(0),
-            last_beat: Mutex::new(None),
             sightings: Mutex::new(Vec::new()),
         }
     }
@@ -131,8 +129,7 @@ impl Fleet {
     /// # Errors
     /// `store-full`, `store-unavailable` and the like.
     pub async fn beat(&self) -> Result<()> {
-        let now = self.context.now();
-        let jumped = self.jumped(now);
+        let (now, jumped) = self.context.steady.leap();
         let judge = |reply: &HeartbeatReply| {
             self.note(reply);
             jumped.map_or_else(
@@ -297,19 +294,6 @@ impl Fleet {
             Verdict::Good | Verdict::Unsure => None,
             Verdict::Wrong(fault) => Some(fault.clone()),
         }
-    }
-
-    /// Whether wall time has run away from monotonic time since the last heartbeat.
-    fn jumped(&self, now: Timestamp) -> Option<Duration> {
-        let steady = self.context.clock.monotonic();
-        let mut last = self.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = last.map(|(wall, at)| wall.plus(steady.since(at)));
-        let ahead = expected.map_or(Duration::ZERO, |expected| now.since(expected));
-        if ahead > MAX_AHEAD {
-            return Some(ahead);
-        }
-        *last = Some((now, steady));
-        None
     }
 
     fn note(&self, reply: &HeartbeatReply) {

@@ -10,7 +10,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use airunner_core::{
     AttemptOutcome, Cancellation, Completion, Error, InputWrite, Job, JobFilter, JobId, JobState, Label,
     Labels, LeaseExtension, Page, PageRequest, Permission, PrincipalId, QueueName, RequestId, RequestKey,
-    Result, Timestamp,
+    Result, Timestamp, Usage,
 };
 use airunner_pki::sha256;
 use tokio::sync::Notify;
@@ -44,6 +44,17 @@ const MAX_INPUT: usize = 64 * 1024;
 pub struct Jobs {
     context: Arc<Context>,
     fleet: Arc<Fleet>,
+}
+
+/// What a worker says of a lease that it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptEnd {
+    /// Names the lease.
+    pub task_token: String,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// What it used, where the worker's host tells.
+    pub usage: Option<Usage>,
 }
 
 /// A lease that was extended, or why it was not.
@@ -127,15 +138,15 @@ impl Jobs {
     pub async fn complete(
         &self,
         caller: &Caller,
-        completions: Vec<(String, AttemptOutcome)>,
+        completions: Vec<AttemptEnd>,
     ) -> Result<Vec<Result<JobState>>> {
         caller.permit::<may::JobsComplete>(Target::Any).map(drop)?;
         check_batch("completions", completions.len())?;
         let completions = completions
             .into_iter()
-            .map(|(token, outcome)| {
-                let (job_id, attempt) = self.context.task_tokens.read(&token)?;
-                Ok(Completion { job_id, attempt, outcome })
+            .map(|AttemptEnd { task_token, outcome, usage }| {
+                let (job_id, attempt) = self.context.task_tokens.read(&task_token)?;
+                Ok(Completion { job_id, attempt, outcome, usage })
             })
             .collect::<Result<Vec<_>>>()?;
         let now = self.context.now();

@@ -21,6 +21,7 @@ mod recent;
 mod recheck;
 pub mod seal;
 pub mod status;
+mod steady;
 
 use std::sync::{Arc, OnceLock};
 
@@ -44,6 +45,7 @@ use crate::{
     recent::RecentPrincipals,
     seal::{Sealer, TASK_TOKEN_PLACE},
     status::{Follower, StatusView},
+    steady::SteadyClock,
 };
 
 /// Everything that an environment can do, over one set of stores.
@@ -103,9 +105,11 @@ impl App {
         let task_tokens =
             sealer.open_sealed(KeyPurpose::TaskToken, TASK_TOKEN_PLACE, &keyring.task_token_key)?;
         let issuers = Issuers::load(&stores, &sealer, &outside).await?;
+        let steady = Arc::new(SteadyClock::new(clock));
         let context = Arc::new(Context {
             stores,
-            clock,
+            clock: steady.clone(),
+            steady,
             random,
             settings,
             sealer,
@@ -167,7 +171,7 @@ impl App {
         &self.context.stores
     }
 
-    /// The clock.
+    /// The clock that this server acts by: a leap ahead of its machine's is not in it.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.context.clock
     }

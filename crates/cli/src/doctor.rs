@@ -3,6 +3,7 @@
 pub(crate) mod cloud;
 pub(crate) mod environment;
 pub(crate) mod identity;
+pub(crate) mod isolation;
 pub(crate) mod listener;
 pub(crate) mod server;
 
@@ -64,6 +65,16 @@ impl Findings {
     /// It is as it should be.
     pub(crate) fn ok(&mut self, check: &'static str, finding: impl Into<String>) {
         self.add(check, State::Ok, finding.into(), None);
+    }
+
+    /// It is as it is, which is no fault; `remedy` would make it more.
+    pub(crate) fn ok_with_remedy(
+        &mut self,
+        check: &'static str,
+        finding: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.add(check, State::Ok, finding.into(), Some(remedy.into()));
     }
 
     /// It works, and someone should look.

@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use airunner_core::{Error, Fingerprint, JobState, PrincipalType, Result, RevocationReason, Role, Serial};
+use airunner_core::{
+    Error, Fingerprint, Isolation, JobState, PrincipalType, Result, RevocationReason, Role, Serial,
+};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 /// A duration: 10s, 5m, 1h30m, 30d; 0 too.
@@ -14,6 +16,35 @@ pub(crate) fn duration(text: &str) -> Result<Duration> {
 pub(crate) fn wire(duration: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default() }
+}
+
+/// Bytes: 4096, 64K, 256M, 2G, 1T, in powers of 1,024.
+pub(crate) fn size(text: &str) -> Result<u64> {
+    let refuse =
+        || Error::invalid("size", format!("{text:?} is no size: write bytes, or as 64K, 256M, 2G or 1T"));
+    let (digits, shift) = match text.as_bytes() {
+        [.., b'K' | b'k'] => (&text[..text.len() - 1], 10),
+        [.., b'M' | b'm'] => (&text[..text.len() - 1], 20),
+        [.., b'G' | b'g'] => (&text[..text.len() - 1], 30),
+        [.., b'T' | b't'] => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let bytes =
+        digits.parse::<u64>().ok().filter(|_| is_number).and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(refuse)
+}
+
+/// CPUs, to a thousandth: 2, 0.5, 1.25. As thousandths.
+pub(crate) fn cpus(text: &str) -> Result<u32> {
+    let refuse = || Error::invalid("cpus", format!("{text:?} is no number of CPUs: write one as 2 or 0.5"));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 3 {
+        return Err(refuse());
+    }
+    let thousandths = format!("{whole}{fraction:0<3}").parse::<u32>().ok();
+    thousandths.filter(|thousandths| *thousandths > 0).ok_or_else(refuse)
 }
 
 /// `KEY=VALUE`.
@@ -161,6 +192,11 @@ pub(crate) fn job_state() -> impl TypedValueParser<Value = JobState> {
     words(JobState::ALL.iter().map(|state| PossibleValue::new(state.as_str())))
 }
 
+/// The levels of isolation.
+pub(crate) fn isolation() -> impl TypedValueParser<Value = Isolation> {
+    words(Isolation::ALL.iter().map(|level| PossibleValue::new(level.as_str())))
+}
+
 /// The reasons of revocations, as RFC 5280 spells them, in any case, and with words parted too.
 pub(crate) fn reason(text: &str) -> Result<RevocationReason> {
     text.replace(['_', '-'], "").parse()
@@ -182,6 +218,24 @@ mod tests {
         assert_eq!(duration("0").unwrap(), Duration::ZERO);
         assert_eq!(duration("1h30m").unwrap(), Duration::from_mins(90));
         assert!(duration("10").is_err());
+    }
+
+    #[test]
+    fn sizes_and_cpus_are_read_exactly() {
+        for (text, bytes) in
+            [("1", 1), ("64K", 65_536), ("256M", 256 << 20), ("2g", 2 << 30), ("1T", 1 << 40)]
+        {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for wrong in ["", "K", "0", "-1", "+1", "1.5G", "1MB", "99999999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        for (text, thousandths) in [("2", 2_000), ("0.5", 500), ("1.25", 1_250), ("0.001", 1)] {
+            assert_eq!(cpus(text).unwrap(), thousandths, "{text}");
+        }
+        for wrong in ["", ".5", "1.", "0", "0.0", "-1", "1e3", "0.0001", "5000000"] {
+            assert!(cpus(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

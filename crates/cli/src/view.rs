@@ -7,6 +7,7 @@ pub(crate) mod enrollment;
 pub(crate) mod job;
 pub(crate) mod moment;
 pub(crate) mod principal;
+pub(crate) mod usage;
 
 use std::{collections::BTreeMap, time::Duration};
 

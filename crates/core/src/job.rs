@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AuditEntry, Error, Fencing, InputWrite, JobId, JobInput, JobSpec, Labels, Page, PageRequest, PrincipalId,
-    QueueName, RequestKey, Result, Timestamp, WorkerId,
+    QueueName, RequestKey, Result, Timestamp, Usage, WorkerId,
 };
 
 /// Where a job is in its life.
@@ -128,6 +128,8 @@ pub struct Job {
     pub exit: Option<Exit>,
     /// Why it ended as it did, where the exit does not say.
     pub reason: String,
+    /// What its latest attempt used, once that has ended and where its worker said so.
+    pub usage: Option<Usage>,
     /// The request to stop it, once there is one.
     pub cancellation: Option<Cancellation>,
     /// When it was enqueued.
@@ -186,6 +188,8 @@ pub struct Completion {
     pub attempt: u32,
     /// How it ended. `LeaseExpired` and `HolderDenied` are not a worker's to say.
     pub outcome: AttemptOutcome,
+    /// What it used, where the worker's host tells.
+    pub usage: Option<Usage>,
 }
 
 /// How a worker goes through its queues.

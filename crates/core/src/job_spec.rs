@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::TerminalSize;
+use crate::{Isolation, ResourceLimits, TerminalSize};
 
 /// Names with a value each: what a job or a worker is said to be, and what a job requires of its worker.
 pub type Labels = BTreeMap<String, String>;
@@ -72,6 +72,14 @@ pub struct JobSpec {
     /// How long the job waits after its first failed attempt; twice as long after each further one, and
     /// [`Self::MAX_RETRY_DELAY`] at most. Zero is at once.
     pub retry_delay: Duration,
+    /// How far it is kept from its machine, at least; none leaves it to the worker, whose own level is the least.
+    pub isolation: Option<Isolation>,
+    /// Run it also without what the host can't give. Counts only where the worker allows it.
+    pub best_effort: bool,
+    /// What it may use at most.
+    pub limits: ResourceLimits,
+    /// In a sandbox: the machine's network in the place of a loopback.
+    pub host_network: bool,
 }
 
 impl JobSpec {
@@ -121,6 +129,10 @@ impl Default for JobSpec {
             priority: 0,
             requires: Labels::new(),
             retry_delay: Duration::ZERO,
+            isolation: None,
+            best_effort: false,
+            limits: ResourceLimits::default(),
+            host_network: false,
         }
     }
 }

@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod id;
 mod input;
+mod isolation;
 mod issuer;
 mod job;
 mod job_spec;
@@ -44,6 +45,7 @@ pub use id::{
     RequestId, Serial, ServerId, TrustDomain, WorkerId, WriterId, uuid_v7,
 };
 pub use input::{InputWrite, InputWriter, JobInput, TerminalSize};
+pub use isolation::{Isolation, ResourceLimits, Usage};
 pub use issuer::{Issuer, IssuerKind, IssuerState, IssuerStore};
 pub use job::{
     AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobState, JobStore,

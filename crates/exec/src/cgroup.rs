@@ -47,6 +47,15 @@ impl Controller {
             Self::Io => "io",
         }
     }
+
+    fn measure(self) -> Measure {
+        match self {
+            Self::Cpu => Measure::CpuLimit,
+            Self::Memory => Measure::MemoryLimit,
+            Self::Pids => Measure::ProcessLimit,
+            Self::Io => Measure::IoLimit,
+        }
+    }
 }
 
 /// No cgroups can be had.
@@ -92,13 +101,25 @@ impl Cgroups {
     /// This process moves to the leaf `supervisor`, with all its threads. Call it once, at start, before anything else
     /// is started in this cgroup. Blocks shortly.
     pub fn delegated() -> Result<Self, CgroupError> {
-        let own = fs::read_to_string("/proc/self/cgroup").map_err(io_error("/proc/self/cgroup"))?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(CgroupError::NoCgroup2)?;
-        let root = mount_point()?;
-        // Called a second time, it is in its leaf already.
-        let own = Path::new(own);
-        let own = own.parent().filter(|_| own.ends_with(SUPERVISOR)).unwrap_or(own);
-        Self::at(root.join(if own == Path::new("") { Path::new(BELOW_ROOT) } else { own }))
+        Self::at(delegated_directory()?)
+    }
+
+    /// What [`delegated`](Self::delegated) would come to, without moving this process or leaving anything: the limits for
+    /// which there is no controller. Blocks shortly.
+    pub fn survey() -> Result<Vec<Measure>, CgroupError> {
+        let directory = delegated_directory()?;
+        // Below the root of the tree it is still to be made.
+        let place = if directory.exists() { Some(directory.as_path()) } else { directory.parent() };
+        let place = place.ok_or(CgroupError::NoCgroup2)?;
+        let trial = place.join(format!("survey-{}", std::process::id()));
+        fs::create_dir(&trial).map_err(io_error(&trial))?;
+        let can_kill = trial.join("cgroup.kill").exists();
+        fs::remove_dir(&trial).map_err(io_error(&trial))?;
+        if !can_kill {
+            return Err(CgroupError::NoKill);
+        }
+        let there = controllers(place)?;
+        Ok(Controller::ALL.into_iter().filter(|one| !there.contains(one)).map(Controller::measure).collect())
     }
 
     /// As [`delegated`](Self::delegated), in a directory of a cgroup file system, which is made if it is missing.
@@ -132,21 +153,22 @@ impl Cgroups {
         &self.tree.directory
     }
 
-    /// Where a job's leaf is.
+    /// Where a job's leaf is: named for its supervisor, too, since one that was killed may have left one of that id to its
+    /// own next start, while another over the same tree runs the job anew.
     pub(crate) fn path(&self, id: &JobId) -> PathBuf {
-        self.tree.directory.join(format!("job-{id}"))
+        self.tree.directory.join(format!("job-{id}.{}", std::process::id()))
     }
 
     /// The limits among these for which the host has no controller.
     pub(crate) fn missing(&self, limits: &Limits) -> Vec<Measure> {
         let wanted = [
-            (limits.cpus.is_some(), Controller::Cpu, Measure::CpuLimit),
-            (limits.memory.is_some(), Controller::Memory, Measure::MemoryLimit),
-            (limits.processes.is_some(), Controller::Pids, Measure::ProcessLimit),
-            (!limits.io.is_empty(), Controller::Io, Measure::IoLimit),
+            (limits.cpus.is_some(), Controller::Cpu),
+            (limits.memory.is_some(), Controller::Memory),
+            (limits.processes.is_some(), Controller::Pids),
+            (!limits.io.is_empty(), Controller::Io),
         ];
-        let missing = wanted.into_iter().filter(|(wanted, controller, _)| *wanted && !self.has(*controller));
-        missing.map(|(.., measure)| measure).collect()
+        let missing = wanted.into_iter().filter(|(wanted, controller)| *wanted && !self.has(*controller));
+        missing.map(|(_, controller)| controller.measure()).collect()
     }
 
     /// Makes a job's leaf, with those of the limits that the host has a controller for.
@@ -204,6 +226,17 @@ fn io_max(limit: &crate::limits::IoLimit) -> String {
     })
 }
 
+/// Where this process may make cgroups, if anywhere.
+fn delegated_directory() -> Result<PathBuf, CgroupError> {
+    let own = fs::read_to_string("/proc/self/cgroup").map_err(io_error("/proc/self/cgroup"))?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(CgroupError::NoCgroup2)?;
+    let root = mount_point()?;
+    // Called a second time, it is in its leaf already.
+    let own = Path::new(own);
+    let own = own.parent().filter(|_| own.ends_with(SUPERVISOR)).unwrap_or(own);
+    Ok(root.join(if own == Path::new("") { Path::new(BELOW_ROOT) } else { own }))
+}
+
 /// Where the tree is mounted.
 fn mount_point() -> Result<PathBuf, CgroupError> {
     let mounts = fs::read_to_string(MOUNTS).map_err(io_error(MOUNTS))?;
@@ -216,14 +249,19 @@ fn mount_point() -> Result<PathBuf, CgroupError> {
 
 /// Hands the controllers that a cgroup has on to those in it, and says which.
 fn enable(directory: &Path) -> Result<Vec<Controller>, CgroupError> {
-    let list = directory.join("cgroup.controllers");
-    let list = fs::read_to_string(&list).map_err(io_error(&list))?;
-    let there = |controller: &Controller| list.split_whitespace().any(|name| name == controller.name());
-    let found: Vec<_> = Controller::ALL.into_iter().filter(there).collect();
+    let found = controllers(directory)?;
     for controller in &found {
         write(&directory.join("cgroup.subtree_control"), &format!("+{}", controller.name()))?;
     }
     Ok(found)
+}
+
+/// The controllers that a cgroup has.
+fn controllers(directory: &Path) -> Result<Vec<Controller>, CgroupError> {
+    let list = directory.join("cgroup.controllers");
+    let list = fs::read_to_string(&list).map_err(io_error(&list))?;
+    let there = |controller: &Controller| list.split_whitespace().any(|name| name == controller.name());
+    Ok(Controller::ALL.into_iter().filter(there).collect())
 }
 
 fn make(directory: &Path) -> Result<(), CgroupError> {

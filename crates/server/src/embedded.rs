@@ -138,6 +138,9 @@ fn worker_options(config: &Config) -> WorkerOptions {
         labels: worker.labels().clone(),
         concurrency: worker.concurrency().get(),
         git_protocols: worker.git_protocols().to_vec(),
+        isolation: worker.isolation(),
+        best_effort: worker.best_effort(),
+        host_network: worker.host_network(),
         drain: config.server().drain(),
         user,
         ..WorkerOptions::new(state_dir(config))

@@ -5,6 +5,7 @@ mod certificate;
 mod convert;
 mod enrollment;
 mod event;
+mod isolation;
 mod issuer;
 mod job;
 mod principal;

@@ -277,6 +277,7 @@ async fn live(stores: &Stores, jobs: Vec<airunner_core::Job>) {
         job_id: job.id,
         attempt: job.attempt,
         outcome: AttemptOutcome::Exited(Exit::Code(0)),
+        usage: None,
     };
     let completions: Vec<_> = leased.iter().map(done).collect();
     let completed = stores.jobs.complete_jobs(&ask.holder, &completions, NOW).await.unwrap();

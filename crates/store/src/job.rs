@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use airunner_core::{
     AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, InputWrite, Intent, Job,
     JobControl, JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, NextJob,
-    Page, PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, holds_all,
+    Page, PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, Usage,
+    holds_all,
 };
 use async_trait::async_trait;
 
@@ -328,7 +329,7 @@ fn complete(
         return Err(Error::invalid("outcome", "a worker can't say this of a lease that it holds"));
     }
     let job = held(rows, holder, completion.job_id, completion.attempt, now)?;
-    end(rows, &job, completion.outcome, now)
+    end(rows, &job, completion.outcome, completion.usage, now)
 }
 
 fn take_back(
@@ -337,11 +338,17 @@ fn take_back(
     outcome: &AttemptOutcome,
     now: Timestamp,
 ) -> Result<Vec<Job>> {
-    jobs.into_iter().map(|job| end(rows, &job, outcome.clone(), now)).collect()
+    jobs.into_iter().map(|job| end(rows, &job, outcome.clone(), None, now)).collect()
 }
 
-fn end(rows: &mut dyn Rows, job: &Job, outcome: AttemptOutcome, now: Timestamp) -> Result<Job> {
-    let mut after = end_attempt(job, &outcome, now);
+fn end(
+    rows: &mut dyn Rows,
+    job: &Job,
+    outcome: AttemptOutcome,
+    usage: Option<Usage>,
+    now: Timestamp,
+) -> Result<Job> {
+    let mut after = end_attempt(job, &outcome, usage, now);
     if after.state == JobState::Scheduled {
         line::come_back(rows, &mut after, now)?;
     }

@@ -2,7 +2,7 @@
 
 use airunner_core::{
     AttemptOutcome, Cancellation, ControlEvent, EventKind, Exit, Job, JobState, Lease, LeaseRequest,
-    Sequence, Timestamp,
+    Sequence, Timestamp, Usage,
 };
 
 /// The job as whoever asks gets it, under a new lease.
@@ -14,13 +14,15 @@ pub(crate) fn begin_attempt(job: &Job, request: &LeaseRequest) -> Job {
         lease: Some(Lease { holder: holder.clone(), worker: *worker, deadline: *deadline }),
         process_id: None,
         exit: None,
+        usage: None,
         ..job.clone()
     }
 }
 
-/// The job after its attempt ended like this: over, or waiting again.
-pub(crate) fn end_attempt(job: &Job, outcome: &AttemptOutcome, now: Timestamp) -> Job {
-    let mut job = Job { lease: None, exit: exit_of(outcome), reason: reason_of(outcome), ..job.clone() };
+/// The job after its attempt ended like this, having used that: over, or waiting again.
+pub(crate) fn end_attempt(job: &Job, outcome: &AttemptOutcome, usage: Option<Usage>, now: Timestamp) -> Job {
+    let (exit, reason) = (exit_of(outcome), reason_of(outcome));
+    let mut job = Job { lease: None, exit, reason, usage, ..job.clone() };
     if *outcome == AttemptOutcome::HandedBack {
         job.handed_back += 1;
     }
@@ -149,13 +151,13 @@ mod tests {
     }
 
     fn after(job: &Job, outcome: &AttemptOutcome) -> JobState {
-        end_attempt(job, outcome, NOW).state
+        end_attempt(job, outcome, None, NOW).state
     }
 
     #[test]
     fn a_command_that_exits_is_completed_whatever_its_code() {
         assert_eq!(after(&running(), &AttemptOutcome::Exited(Exit::Code(0))), JobState::Completed);
-        let failed = end_attempt(&running(), &AttemptOutcome::Exited(Exit::Code(7)), NOW);
+        let failed = end_attempt(&running(), &AttemptOutcome::Exited(Exit::Code(7)), None, NOW);
         assert_eq!(failed.state, JobState::Completed);
         assert_eq!(failed.exit, Some(Exit::Code(7)));
         assert_eq!(after(&running(), &AttemptOutcome::Exited(Exit::Signal(9))), JobState::Completed);
@@ -174,7 +176,7 @@ mod tests {
     fn a_lost_lease_is_tried_again_until_the_attempts_are_used_up() {
         for outcome in [AttemptOutcome::LeaseExpired, AttemptOutcome::HolderDenied] {
             assert_eq!(after(&running(), &outcome), JobState::Scheduled);
-            let failed = end_attempt(&Job { attempt: 3, ..running() }, &outcome, NOW);
+            let failed = end_attempt(&Job { attempt: 3, ..running() }, &outcome, None, NOW);
             assert_eq!(failed.state, JobState::Failed);
             assert!(failed.reason.contains("attempt 3 of 3"), "{}", failed.reason);
         }
@@ -184,7 +186,7 @@ mod tests {
     fn handing_back_costs_no_attempt() {
         let mut job = running();
         for _ in 0..10 {
-            job = end_attempt(&job, &AttemptOutcome::HandedBack, NOW);
+            job = end_attempt(&job, &AttemptOutcome::HandedBack, None, NOW);
             assert_eq!(job.state, JobState::Scheduled);
             job = leased(&job);
         }
@@ -214,8 +216,8 @@ mod tests {
     #[test]
     fn a_failed_attempt_waits_behind_others_and_a_lost_one_keeps_its_place() {
         let later = NOW.plus(std::time::Duration::from_mins(1));
-        let failed = end_attempt(&running(), &AttemptOutcome::Failed("no".to_owned()), later);
+        let failed = end_attempt(&running(), &AttemptOutcome::Failed("no".to_owned()), None, later);
         assert_eq!(failed.visible_at, later);
-        assert_eq!(end_attempt(&running(), &AttemptOutcome::LeaseExpired, later).visible_at, NOW);
+        assert_eq!(end_attempt(&running(), &AttemptOutcome::LeaseExpired, None, later).visible_at, NOW);
     }
 }

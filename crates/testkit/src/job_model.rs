@@ -275,7 +275,8 @@ impl Run {
         };
         let is_held = self.is_held(known);
         let holder = id(WORKERS[known.worker]);
-        let completion = Completion { job_id: known.job, attempt: known.attempt, outcome: outcome.clone() };
+        let completion =
+            Completion { job_id: known.job, attempt: known.attempt, outcome: outcome.clone(), usage: None };
         let done = self.stores.jobs.complete_jobs(&holder, &[completion], self.now).await.unwrap().remove(0);
         assert_eq!(done.is_ok(), is_held, "{known:?}: {done:?}");
         if let Ok(job) = done {
@@ -297,7 +298,7 @@ impl Run {
             return;
         }
         let outcome = AttemptOutcome::Exited(Exit::Code(0));
-        let completion = Completion { job_id: known.job, attempt, outcome };
+        let completion = Completion { job_id: known.job, attempt, outcome, usage: None };
         let holder = id(WORKERS[worker]);
         let done = self.stores.jobs.complete_jobs(&holder, &[completion], self.now).await.unwrap().remove(0);
         assert_eq!(done.unwrap_err().label(), Label::LeaseLost);

@@ -165,6 +165,7 @@ pub fn job(owner: &str, now: Timestamp, random: &dyn SecureRandom) -> Job {
         process_id: None,
         exit: None,
         reason: String::new(),
+        usage: None,
         cancellation: None,
         created_at: now,
         visible_at: now,

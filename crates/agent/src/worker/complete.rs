@@ -1,14 +1,14 @@
 //! The end of a lease, told until the server has heard it.
 
 use airunner_client::{Backoff, Error};
-use airunner_proto::job::v1::{CompleteJobsRequest, Completion, completion::Outcome};
+use airunner_proto::job::v1::{CompleteJobsRequest, Completion, Usage, completion::Outcome};
 
 use super::{held::Held, shared::Shared};
 
-/// Tells how the job ended. Tries until the server has answered, or the lease is lost; returns whether it has answered,
-/// so that the lease is over for it too.
-pub(super) async fn complete(shared: &Shared, held: &Held, outcome: Outcome) -> bool {
-    let completion = Completion { task_token: held.token.clone(), outcome: Some(outcome) };
+/// Tells how the job ended, and what it used. Tries until the server has answered, or the lease is lost; returns whether
+/// it has answered, so that the lease is over for it too.
+pub(super) async fn complete(shared: &Shared, held: &Held, outcome: Outcome, usage: Option<Usage>) -> bool {
+    let completion = Completion { task_token: held.token.clone(), outcome: Some(outcome), usage };
     let mut backoff = Backoff::default();
     while !held.lost.is_cancelled() {
         let request = CompleteJobsRequest { completions: vec![completion.clone()] };

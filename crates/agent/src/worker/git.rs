@@ -1,4 +1,4 @@
-//! Fetches a job's repository: with the system's git, as the job's user, in the job's group, and with nothing of ours.
+//! Fetches a job's repository: with the system's git, as the job's user, under the job's limits, and with nothing of ours.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,9 @@ use std::{
 use airunner_exec::{Exit, Job as Process, JobId, Spec, Stream};
 use airunner_proto::job::v1::Repository;
 
-use super::{process::Attendant, process::Stopped, task::Failed, workspace::Workspace};
+use super::{
+    confinement::Confinement, process::Attendant, process::Stopped, task::Failed, workspace::Workspace,
+};
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -25,6 +27,7 @@ const CHECKOUT: &str = "repository";
 /// not fetched and no hook runs.
 pub(super) async fn fetch(
     attendant: &mut Attendant,
+    confinement: &Confinement,
     workspace: &Workspace,
     repository: &Repository,
 ) -> Result<PathBuf, Failed> {
@@ -33,7 +36,7 @@ pub(super) async fn fetch(
     let configuration = workspace.write(CONFIGURATION, configuration(&repository.url)?).await?;
     let started = attendant.shared.clock.monotonic();
     let checkout = workspace.path().join(CHECKOUT);
-    let mut git = Git { attendant, workspace, url: &repository.url, configuration, started };
+    let mut git = Git { attendant, confinement, workspace, url: &repository.url, configuration, started };
     git.run(workspace.path(), &["init", "--quiet", "--template=", "--", CHECKOUT]).await?;
     let revision = match repository.revision.as_str() {
         "" => "HEAD",
@@ -66,6 +69,7 @@ pub(super) fn shown(url: &str) -> String {
 
 struct Git<'a> {
     attendant: &'a mut Attendant,
+    confinement: &'a Confinement,
     workspace: &'a Workspace,
     url: &'a str,
     configuration: PathBuf,
@@ -76,9 +80,10 @@ impl Git<'_> {
     async fn run(&mut self, directory: &Path, args: &[&str]) -> Result<(), Failed> {
         let shared = Arc::clone(&self.attendant.shared);
         let left = LIMIT.saturating_sub(shared.clock.monotonic().since(self.started));
-        let mut process = Process::spawn(self.spec(directory, args)?)
-            .await
-            .map_err(|error| Failed(format!("git can't be started to fetch the repository: {error}")))?;
+        let mut process = Process::spawn(self.spec(directory, args)?).await.map_err(|error| {
+            let Failed(why) = self.confinement.explain(&error);
+            Failed(format!("git can't be started to fetch the repository: {why}"))
+        })?;
         let words = process.output().map(|output| tokio::spawn(listen(output)));
         let exit = self.attendant.attend(&process, Some(left)).await;
         let words = match words {
@@ -115,10 +120,7 @@ impl Git<'_> {
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
             .directory(directory)
             .mark_dir(&shared.site.marks);
-        Ok(match shared.site.user {
-            Some(user) => spec.run_as(user),
-            None => spec,
-        })
+        self.confinement.confine_fetch(spec, &shared.site)
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use airunner_core::{Error, Label, Labels, QueueName, Result};
-use airunner_exec::RunAs;
+use airunner_core::{Error, Isolation, Label, Labels, QueueName, Result};
+use airunner_exec::{Cgroups, RunAs};
 use rustix::fs::{FlockOperation, flock};
 use tokio::task::spawn_blocking;
 
@@ -50,6 +50,15 @@ pub struct WorkerOptions {
     pub state_dir: PathBuf,
     /// Whom jobs run as.
     pub user: JobUser,
+    /// The least that jobs are kept from this machine: one that says nothing or asks for less gets this, one that asks for
+    /// more gets more. From `limits` on cgroups are needed.
+    pub isolation: Isolation,
+    /// Whether jobs may run without what this machine can't give: those that say so, and those that ask for nothing
+    /// themselves.
+    pub best_effort: bool,
+    /// Whether jobs that ask for it get the machine's network in a sandbox, where that is the level of this worker. At a
+    /// lower one they may have it anyway.
+    pub host_network: bool,
     /// What repositories may be fetched by: of `https`, `ssh`, `git`, `file`.
     pub git_protocols: Vec<String>,
     /// The PATH of jobs that set none, and git's.
@@ -61,7 +70,8 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
-    /// The usual worker: one job at a time of the queue `default`, as `nobody`, over https and ssh.
+    /// The usual worker: one job at a time of the queue `default`, as `nobody`, without isolation but of jobs that ask for
+    /// it, over https and ssh.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             queues: Vec::new(),
@@ -71,6 +81,9 @@ impl WorkerOptions {
             visibility: Duration::from_mins(5),
             state_dir: state_dir.into(),
             user: JobUser::Named("nobody".to_owned()),
+            isolation: Isolation::None,
+            best_effort: false,
+            host_network: false,
             git_protocols: vec!["https".to_owned(), "ssh".to_owned()],
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
             drain: Duration::from_secs(30),
@@ -106,6 +119,8 @@ pub(super) struct Site {
     pub(super) marks: PathBuf,
     /// Whom jobs run as; none is the worker's own user.
     pub(super) user: Option<RunAs>,
+    /// Where jobs get their cgroups, or why there are none.
+    pub(super) cgroups: std::result::Result<Cgroups, String>,
     /// Held while the worker runs.
     _lock: File,
 }
@@ -128,7 +143,7 @@ impl Site {
         if let Some(user) = user {
             check_way(&work, user)?;
         }
-        Ok(Self { work, marks, user, _lock: lock })
+        Ok(Self { work, marks, user, cgroups: cgroups(options)?, _lock: lock })
     }
 }
 
@@ -153,6 +168,17 @@ fn job_user(wanted: &JobUser) -> Result<Option<RunAs>> {
             }
             Ok(Some(user))
         }
+    }
+}
+
+/// Takes over the cgroup that this process is in. Without one, only what needs one fails.
+fn cgroups(options: &WorkerOptions) -> Result<std::result::Result<Cgroups, String>> {
+    match Cgroups::delegated() {
+        Err(error) if options.isolation >= Isolation::Limits && !options.best_effort => Err(refuse(
+            "worker.isolation",
+            &format!("jobs at the isolation {} need a cgroup each: {error}", options.isolation),
+        )),
+        found => Ok(found.map_err(|error| error.to_string())),
     }
 }
 

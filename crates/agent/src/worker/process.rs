@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::{
     held::{Cancel, Control, Held, Size},
     shared::Shared,
+    used::Used,
 };
 
 /// Why a job's processes were stopped.
@@ -35,6 +36,8 @@ pub(super) struct Attendant {
     pub(super) held: Arc<Held>,
     /// Why the job was stopped, once it was: then nothing more of it is started.
     pub(super) stopped: Option<Stopped>,
+    /// What they used.
+    pub(super) used: Used,
     controls: mpsc::UnboundedReceiver<Control>,
     pieces: mpsc::UnboundedSender<Piece>,
     /// What the terminal is to be, if that was said before there was one.
@@ -49,7 +52,7 @@ impl Attendant {
         controls: mpsc::UnboundedReceiver<Control>,
     ) -> (Self, mpsc::UnboundedReceiver<Piece>) {
         let (pieces, receiver) = mpsc::unbounded_channel();
-        (Self { shared, held, stopped: None, controls, pieces, size: None }, receiver)
+        (Self { shared, held, stopped: None, used: Used::default(), controls, pieces, size: None }, receiver)
     }
 
     /// Waits for `wanted`, before anything runs; none if the job was stopped first.
@@ -91,7 +94,10 @@ impl Attendant {
             let is_lost = self.stopped == Some(Stopped::Lost);
             tokio::select! {
                 biased;
-                completion = job.wait() => return completion.exit,
+                completion = job.wait() => {
+                    self.used.add(job, &completion);
+                    return completion.exit;
+                }
                 () = held.lost.cancelled(), if !is_lost => self.kill(job, Stopped::Lost),
                 () = held.broken.cancelled(), if self.stopped.is_none() => self.kill(job, Stopped::Broken),
                 () = shared.kill.cancelled(), if self.stopped.is_none() => self.kill(job, Stopped::Shutdown),

@@ -133,7 +133,15 @@ impl Shared {
             let excess = let_go.len().saturating_sub(LET_GO);
             let_go.drain(..excess);
         }
-        self.lock().retain(|other| !Arc::ptr_eq(other, held));
+        let mut all = self.lock();
+        all.retain(|other| !Arc::ptr_eq(other, held));
+        if self.closed.get().is_some() {
+            // It may have been closed after this end was told, and before the answer came.
+            let left = count(&all);
+            self.capacity
+                .send_if_modified(|capacity| std::mem::replace(capacity, left.min(*capacity)) > left);
+        }
+        drop(all);
         self.changed.notify_waiters();
     }
 
@@ -159,8 +167,9 @@ impl Shared {
     /// Takes no more jobs. The line stays open for those that are held, and no wider.
     fn close(&self) {
         if self.closed.set(()).is_ok() {
-            let held = u32::try_from(self.lock().len()).unwrap_or(u32::MAX);
-            self.capacity.send_replace(held);
+            // Whoever is let go of meanwhile makes it narrower after this, and not before.
+            let all = self.lock();
+            self.capacity.send_replace(count(&all));
         }
         self.changed.notify_waiters();
     }
@@ -225,4 +234,8 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn count(held: &[Arc<Held>]) -> u32 {
+    u32::try_from(held.len()).unwrap_or(u32::MAX)
 }

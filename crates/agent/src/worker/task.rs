@@ -16,6 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     complete::complete,
+    confinement::Confinement,
     git,
     held::{Control, Held, Size},
     process::{Attendant, Piece, Stopped},
@@ -38,14 +39,18 @@ pub(super) async fn run(
     controls: mpsc::UnboundedReceiver<Control>,
 ) {
     let (attendant, pieces) = Attendant::new(Arc::clone(&shared), Arc::clone(&held), controls);
-    let outcome = Task { attendant, work }.run(pieces).await;
+    let confinement = Confinement::of(&work.job, &shared.options);
+    let level = confinement.as_ref().map(Confinement::wire).unwrap_or_default();
+    let mut task = Task { attendant, work };
+    let outcome = task.run(confinement, pieces).await;
+    let usage = task.attendant.used.at(level);
     held.outbox.settled().await;
     let outcome = held.outbox.failure().map_or(outcome, |why| {
         Some(Outcome::Failed(format!("the server did not take what the job printed: {why}")))
     });
     let is_over = if let Some(outcome) = outcome.filter(|_| !held.lost.is_cancelled()) {
         shared.narrow().await;
-        complete(&shared, &held, outcome).await
+        complete(&shared, &held, outcome, usage).await
     } else {
         tracing::warn!(job = held.job_id, attempt = held.attempt, "the lease was lost, and the job killed");
         false
@@ -60,7 +65,11 @@ struct Task {
 
 impl Task {
     /// How the job ended; none where its lease was lost.
-    async fn run(&mut self, pieces: mpsc::UnboundedReceiver<Piece>) -> Option<Outcome> {
+    async fn run(
+        &mut self,
+        confinement: Result<Confinement, Failed>,
+        pieces: mpsc::UnboundedReceiver<Piece>,
+    ) -> Option<Outcome> {
         let (shared, held) = (Arc::clone(&self.attendant.shared), Arc::clone(&self.attendant.held));
         // Two attempts of one job would share its marks.
         let turn = async {
@@ -68,13 +77,17 @@ impl Task {
             shared.slots.acquire().await.ok()
         };
         let Some(_slot) = self.attendant.before(turn).await else { return self.stopped(None) };
+        let confinement = match confinement {
+            Ok(confinement) => confinement,
+            Err(Failed(why)) => return Some(Outcome::Failed(why)),
+        };
         let name = format!("{}-{}", held.job_id, held.attempt);
         let workspace = match Workspace::make(&shared.site.work, name, shared.site.user).await {
             Ok(workspace) => workspace,
             Err(error) => return Some(Outcome::Failed(error.message().to_owned())),
         };
-        let outcome = match self.prepare(&workspace).await {
-            Ok(base) => self.execute(&workspace, &base, pieces).await,
+        let outcome = match self.prepare(&confinement, &workspace).await {
+            Ok(base) => self.execute(&confinement, &workspace, &base, pieces).await,
             Err(Failed(_)) if self.attendant.stopped.is_some() => self.stopped(None),
             Err(Failed(why)) => Some(Outcome::Failed(why)),
         };
@@ -83,29 +96,33 @@ impl Task {
     }
 
     /// Fetches the repository, where there is one. Returns where the working directory counts from.
-    async fn prepare(&mut self, workspace: &Workspace) -> Result<PathBuf, Failed> {
+    async fn prepare(&mut self, confinement: &Confinement, workspace: &Workspace) -> Result<PathBuf, Failed> {
         let Some(repository) = self.work.job.repository.clone() else {
             return Ok(workspace.path().to_owned());
         };
         self.note(format!("fetching {}", git::shown(&repository.url)));
-        git::fetch(&mut self.attendant, workspace, &repository).await
+        git::fetch(&mut self.attendant, confinement, workspace, &repository).await
     }
 
     async fn execute(
         &mut self,
+        confinement: &Confinement,
         workspace: &Workspace,
         base: &Path,
         pieces: mpsc::UnboundedReceiver<Piece>,
     ) -> Option<Outcome> {
-        let spec = match self.spec(workspace, base) {
-            Ok(spec) => spec,
+        let mut process = match self.start(confinement, workspace, base).await {
+            Ok(process) => process,
             Err(Failed(why)) => return Some(Outcome::Failed(why)),
         };
-        let mut process = match Process::spawn(spec).await {
-            Ok(process) => process,
-            Err(error) => return Some(Outcome::Failed(error.to_string())),
-        };
         self.push(Kind::Started(Started { process_id: process.pid() }));
+        if !process.left_out().is_empty() {
+            let parts: Vec<_> = process.left_out().iter().map(ToString::to_string).collect();
+            self.note(format!(
+                "this host can't give all that was asked for: the job runs without {}",
+                parts.join(", ")
+            ));
+        }
         let feeding = process.input().map(|input| tokio::spawn(feed(input, pieces)));
         let printing = process.output().map(|output| {
             tokio::spawn(print(Arc::clone(&self.attendant.shared), Arc::clone(&self.attendant.held), output))
@@ -125,6 +142,17 @@ impl Task {
         }
     }
 
+    async fn start(
+        &self,
+        confinement: &Confinement,
+        workspace: &Workspace,
+        base: &Path,
+    ) -> Result<Process, Failed> {
+        let spec =
+            confinement.confine(self.spec(workspace, base)?, &self.attendant.shared.site, workspace)?;
+        Process::spawn(spec).await.map_err(|error| confinement.explain(&error))
+    }
+
     fn spec(&self, workspace: &Workspace, base: &Path) -> Result<Spec, Failed> {
         let (job, site) = (&self.work.job, &self.attendant.shared.site);
         let id = JobId::new(&job.job_id).map_err(|error| Failed(error.to_string()))?;
@@ -142,10 +170,7 @@ impl Task {
         if let Some(size) = job.terminal.and_then(Size::of) {
             spec = spec.pty(size.rows, size.columns);
         }
-        Ok(match site.user {
-            Some(user) => spec.run_as(user),
-            None => spec,
-        })
+        Ok(spec)
     }
 
     /// Waits until everything that was printed is in the outbox. A stream of output has an end, since its pipes do.

@@ -174,3 +174,26 @@ async fn a_job_whose_lease_cannot_be_extended_is_killed_before_another_gets_it()
     until(async || !is_alive(pid)).await;
     worker.stop_now().await;
 }
+
+#[tokio::test]
+async fn a_worker_that_is_stopped_before_it_heard_that_its_last_job_is_over_ends_all_the_same() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let place = open_directory();
+    let over = place.path().join("over");
+    let worker = Worker::start(bed.client_through(&proxy), open_directory(), |options| {
+        // Longer than the test waits.
+        options.drain = Duration::from_hours(1);
+    });
+    let job_id =
+        bed.submit(shell(&format!("echo ready; until [ -e {} ]; do sleep 0.01; done", over.display()))).await;
+    let mut watch = bed.watch(&job_id);
+    watch.until(|seen| !seen.stdout.is_empty()).await;
+    // The server has said by now that it has the line; what it says from here on is not heard.
+    proxy.hold_from_server();
+    std::fs::write(&over, "").unwrap();
+    assert_eq!(watch.end().await.state(), JobState::Completed);
+    worker.shutdown.cancel();
+    proxy.lose();
+    worker.ended().await.unwrap();
+}

@@ -1,10 +1,10 @@
 //! What a job may be: every limit on what a caller asks to be run, in one place.
 
-use std::{collections::BTreeMap, path::Component, path::Path, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Component, path::Path, time::Duration};
 
 use airunner_core::{
-    Error, Job, JobId, JobSpec, JobState, Labels, PrincipalId, QueueName, Repository, Result, Timestamp,
-    check_metadata,
+    Error, Isolation, Job, JobId, JobSpec, JobState, Labels, PrincipalId, QueueName, Repository,
+    ResourceLimits, Result, Timestamp, check_metadata,
 };
 
 /// Bytes of a command at most.
@@ -24,6 +24,10 @@ const MAX_ATTEMPTS: u32 = 100;
 /// What a job may require of its worker at most: labels, and their bytes together.
 const MAX_REQUIRED: usize = 8;
 const MAX_REQUIRED_BYTES: usize = 512;
+/// What a kernel can number (`PID_MAX_LIMIT`).
+const MAX_PROCESSES: u64 = 4 << 20;
+/// What `fs.nr_open` can be set to.
+const MAX_OPEN_FILES: u64 = (1 << 30) - 8;
 
 /// What a caller wants to be run.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +69,7 @@ impl NewJob {
             process_id: None,
             exit: None,
             reason: String::new(),
+            usage: None,
             cancellation: None,
             created_at: now,
             visible_at: now.plus(self.delay),
@@ -108,7 +113,9 @@ fn check(spec: &JobSpec) -> Result<()> {
     if spec.retry_delay > JobSpec::MAX_RETRY_DELAY {
         return Err(Error::invalid("retry_delay", "a job waits at most 1 hour for another attempt"));
     }
-    check_requires(&spec.requires)
+    check_requires(&spec.requires)?;
+    check_limits(&spec.limits)?;
+    check_isolation(spec)
 }
 
 fn check_requires(requires: &Labels) -> Result<()> {
@@ -118,6 +125,54 @@ fn check_requires(requires: &Labels) -> Result<()> {
         return Err(Error::invalid(
             "requires",
             "a job requires at most 8 labels of its worker, of at most 512 bytes together",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a machine has as much is seen where the job runs.
+fn check_limits(limits: &ResourceLimits) -> Result<()> {
+    let within =
+        |value: Option<u64>, range: RangeInclusive<u64>| value.is_none_or(|value| range.contains(&value));
+    let refuse = |name: &str, why: &str| Err(Error::invalid(format!("limits.{name}"), why));
+    if !within(limits.cpu_millis.map(u64::from), 10..=1_024_000) {
+        return refuse("cpu_millis", "CPU time is limited to 0.01 to 1,024 CPUs, or with 0 not at all");
+    }
+    if !within(limits.memory_bytes, 1 << 20..=1 << 46) {
+        return refuse("memory_bytes", "memory is limited to 1 MiB to 64 TiB, or with 0 not at all");
+    }
+    if !within(limits.processes.map(u64::from), 1..=MAX_PROCESSES) {
+        return refuse("processes", "processes are limited to 4,194,304 at most, or with 0 not at all");
+    }
+    if !within(limits.open_files, 1..=MAX_OPEN_FILES) {
+        return refuse("open_files", "open files are limited to 1,073,741,816 at most, or with 0 not at all");
+    }
+    if !within(limits.file_size_bytes, 1..=i64::MAX.unsigned_abs()) {
+        return refuse(
+            "file_size_bytes",
+            "file size is limited to 2^63 - 1 bytes at most, or with 0 not at all",
+        );
+    }
+    Ok(())
+}
+
+/// A job that says nothing of its isolation has that of its worker, which is seen there.
+fn check_isolation(spec: &JobSpec) -> Result<()> {
+    let Some(level) = spec.isolation else { return Ok(()) };
+    if !spec.limits.is_empty() && level < Isolation::Limits {
+        return Err(Error::invalid(
+            "limits",
+            "nothing keeps limits at the isolation none: ask for the isolation limits or sandbox, or leave it out for \
+             the worker's own",
+        ));
+    }
+    if spec.host_network && level < Isolation::Sandbox {
+        return Err(Error::invalid(
+            "host_network",
+            format!(
+                "a job at the isolation {level} has the machine's network anyway: ask for the isolation sandbox, or \
+                 leave host_network out"
+            ),
         ));
     }
     Ok(())
@@ -232,5 +287,46 @@ mod tests {
         }
         let repository = Repository { url: "https://a/b".to_owned(), revision: "--help".to_owned() };
         assert_eq!(refused(|s| s.repository = Some(repository)).as_deref(), Some("repository.revision"));
+    }
+
+    #[test]
+    fn a_limit_beyond_sense_names_its_field() {
+        type Change = fn(&mut ResourceLimits);
+        let wrong: [(&str, Change); 7] = [
+            ("limits.cpu_millis", |l| l.cpu_millis = Some(9)),
+            ("limits.cpu_millis", |l| l.cpu_millis = Some(u32::MAX)),
+            ("limits.memory_bytes", |l| l.memory_bytes = Some(4_096)),
+            ("limits.memory_bytes", |l| l.memory_bytes = Some(u64::MAX)),
+            ("limits.processes", |l| l.processes = Some(u32::MAX)),
+            ("limits.open_files", |l| l.open_files = Some(u64::MAX)),
+            ("limits.file_size_bytes", |l| l.file_size_bytes = Some(u64::MAX)),
+        ];
+        for (field, change) in wrong {
+            assert_eq!(refused(|s| change(&mut s.limits)).as_deref(), Some(field));
+        }
+        let sound = ResourceLimits {
+            cpu_millis: Some(500),
+            memory_bytes: Some(64 << 20),
+            processes: Some(1),
+            open_files: Some(64),
+            file_size_bytes: Some(1),
+        };
+        assert_eq!(refused(|s| s.limits = sound), None);
+    }
+
+    #[test]
+    fn limits_and_the_hosts_network_need_a_level_that_knows_them_unless_none_is_said() {
+        let limits = ResourceLimits { processes: Some(8), ..ResourceLimits::default() };
+        for (level, limited, networked) in [
+            (None, None, None),
+            (Some(Isolation::None), Some("limits"), Some("host_network")),
+            (Some(Isolation::Limits), None, Some("host_network")),
+            (Some(Isolation::Sandbox), None, None),
+        ] {
+            let found = refused(|s| (s.isolation, s.limits) = (level, limits));
+            assert_eq!(found.as_deref(), limited, "{level:?}");
+            let found = refused(|s| (s.isolation, s.host_network) = (level, true));
+            assert_eq!(found.as_deref(), networked, "{level:?}");
+        }
     }
 }

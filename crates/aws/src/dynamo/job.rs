@@ -40,6 +40,7 @@ pub(super) fn read(item: &Item) -> Result<Job> {
         process_id: row.number_or_none("process_id")?,
         exit: row.json_or_none("exit")?,
         reason: row.text_or_empty("reason")?,
+        usage: row.json_or_none("usage")?,
         cancellation: row.json_or_none("cancellation")?,
         created_at: row.time("created_at")?,
         visible_at: row.time("visible_at")?,
@@ -66,6 +67,7 @@ fn write(job: &Job, number: i64) -> Result<Item> {
         .number_or_none("process_id", job.process_id)
         .json_or_none("exit", job.exit.as_ref())?
         .text("reason", &job.reason)
+        .json_or_none("usage", job.usage.as_ref())?
         .json_or_none("cancellation", job.cancellation.as_ref())?
         .time("created_at", job.created_at)
         .time("visible_at", job.visible_at)

@@ -192,6 +192,7 @@ async fn jobs_heat_no_partition() {
             job_id: job.id,
             attempt: job.attempt,
             outcome: AttemptOutcome::Exited(Exit::Code(0)),
+            usage: None,
         };
         let completions: Vec<_> = leased.iter().map(done).collect();
         let results = counted.stores.jobs.complete_jobs(worker, &completions, NOW).await.unwrap();

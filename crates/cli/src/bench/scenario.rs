@@ -242,6 +242,7 @@ async fn work(client: Client, queue: String) -> Result<()> {
             let done = |task_token| Completion {
                 task_token,
                 outcome: Some(JobOutcome::Exited(Exit { how: Some(How::Code(0)) })),
+                usage: None,
             };
             let completions = tokens.drain(..).map(done).collect();
             client.jobs().complete_jobs(CompleteJobsRequest { completions }).await?;

@@ -13,7 +13,7 @@ use crate::{
     doctor::{
         Findings, PATIENCE, State, cloud, environment,
         identity::{self, said},
-        server,
+        isolation, server,
     },
     failure::Result,
     profile::Profiles,
@@ -25,7 +25,8 @@ use crate::{
 /// Look at everything that has to be right, and say what to do about what is not.
 ///
 /// The clock, the identity's files, its certificate and chain, the trust bundle, roles, versions, and the server's health;
-/// where the environment's files are on this machine, those and each listener too. The exit code is 1 where something
+/// where the environment's files are on this machine, those and each listener too; and how far a worker on this machine
+/// can keep jobs from it. The exit code is 1 where something
 /// is wrong. It works without a server too, and says so.
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
@@ -91,6 +92,7 @@ impl DoctorArgs {
                 let options = options.as_ref().ok().map(|options| with_roots(options, &roots));
                 environment::listeners(findings, config, options.as_ref()).await;
             }
+            isolation::examine(findings, config.as_ref()).await;
             match (identity, options) {
                 (Some(_), Ok(options)) => match Client::new(ClientOptions { timeout: PATIENCE, ..options }) {
                     Ok(client) => server::examine(findings, context, &client, &roots).await,

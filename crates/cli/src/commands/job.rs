@@ -3,6 +3,7 @@
 mod attach;
 mod input;
 mod logs;
+mod show;
 mod spec;
 mod start;
 mod submit;
@@ -48,10 +49,11 @@ enum JobCommand {
     Exec(start::ExecArgs),
     /// List jobs, newest first
     List(ListArgs),
+    /// Show one, with what it may use and what it used
+    #[command(visible_alias = "get")]
+    Show(show::ShowArgs),
     /// Print a job's state, one word
     Status(StatusArgs),
-    /// Show everything that is known of a job
-    Show(ShowArgs),
     /// Write what a job printed, byte for byte: stdout to stdout, stderr to stderr
     #[command(visible_alias = "output")]
     Logs(logs::LogsArgs),
@@ -187,24 +189,6 @@ impl StatusArgs {
             let output = logs::collect(&client, &job_id).await?;
             Report::text(String::new(), &StatusWithLogs { job: view, output })
         }))
-    }
-}
-
-#[derive(Args, Debug)]
-struct ShowArgs {
-    #[command(flatten)]
-    name: JobName,
-}
-
-impl ShowArgs {
-    fn run(&self, context: &Context) -> Result<Report> {
-        let job_id = self.name.get()?.to_string();
-        let client = context.client()?;
-        let answer = wait(or_near(&client, Named::Job(&job_id), async {
-            Ok(client.jobs().get_job(GetJobRequest { job_id: job_id.clone() }).await?.into_inner())
-        }))?;
-        let view = JobView::from(present(answer.job, "job")?);
-        Report::record(view.fields(context.now()), &view)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use airunner_agent::{JobUser, RotationOptions, Run, WorkerOptions, rotate, run_worker};
 use airunner_client::{Client, IdentitySource};
-use airunner_core::QueueName;
+use airunner_core::{Isolation, QueueName};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,15 @@ pub(crate) struct WorkerArgs {
     /// Run jobs as this user, by name or number, with a group if you like, as build:docker; only root can [default: nobody]
     #[arg(long, value_name = "USER[:GROUP]")]
     run_as: Option<String>,
+    /// The least that jobs are kept from this machine: a job may ask for more, and gets no less
+    #[arg(long, value_name = "LEVEL", default_value = "none", value_parser = values::isolation())]
+    isolation: Isolation,
+    /// Let jobs that say so, or ask for nothing themselves, run without what this machine can't give
+    #[arg(long)]
+    best_effort: bool,
+    /// With --isolation sandbox: let jobs that ask for it have this machine's network
+    #[arg(long)]
+    host_network: bool,
     /// What repositories may be fetched by: https, ssh, http, git, file
     #[arg(
         long,
@@ -127,6 +136,9 @@ impl WorkerArgs {
             concurrency: self.concurrency,
             visibility: self.visibility_timeout,
             git_protocols: self.git_protocols.clone(),
+            isolation: self.isolation,
+            best_effort: self.best_effort,
+            host_network: self.host_network,
             drain: self.drain,
             run: if self.once { Run::Once } else { Run::UntilShutdown },
             user,

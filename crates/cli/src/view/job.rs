@@ -10,7 +10,9 @@ use serde::{Serialize, Serializer};
 use super::{
     cell, duration,
     moment::{Moment, beside, told},
-    pairs, precise_time, some, time, word,
+    pairs, precise_time, some, time,
+    usage::{LimitsView, UsageView, isolation},
+    word,
 };
 
 /// A job.
@@ -36,6 +38,10 @@ pub(crate) struct JobView {
     priority: i32,
     requires: BTreeMap<String, String>,
     retry_delay: Option<String>,
+    isolation: Option<String>,
+    best_effort: bool,
+    limits: Option<LimitsView>,
+    host_network: bool,
     attempt: u32,
     holder: Option<String>,
     lease_deadline: Option<Moment>,
@@ -47,6 +53,7 @@ pub(crate) struct JobView {
     visible_at: Option<Moment>,
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
+    usage: Option<UsageView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,46 +131,47 @@ impl JobView {
         [id, state, exit, queue, self.owner.clone(), beside(self.created_at, now), self.command_line()]
     }
 
-    /// Everything, for people who look at `now`.
-    pub(crate) fn fields(&self, now: Timestamp) -> Vec<(&'static str, String)> {
-        let text = |field: &Option<String>| cell(field.as_ref());
+    /// Everything, for people who look at `now`; with bars where `bars`.
+    pub(crate) fn fields(&self, now: Timestamp, bars: bool) -> Vec<(&'static str, String)> {
+        let yes = |is: bool| if is { "yes".to_owned() } else { String::new() };
         let repository = self.repository.as_ref().map(|repository| match &repository.revision {
             Some(revision) => format!("{}#{revision}", repository.url),
             None => repository.url.clone(),
         });
-        let flags = [
-            ("retry on exit", self.retry_on_exit),
-            ("unique", self.unique),
-            ("stdin", self.stdin),
-            ("told to stop", self.cancelling),
-        ];
-        let flags: Vec<_> = flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
-        vec![
-            ("job id", self.job_id.clone()),
+        let mut fields = vec![
+            ("id", self.job_id.clone()),
             ("state", self.state.clone()),
             ("exit", self.exit.map(|exit| exit.to_string()).unwrap_or_default()),
-            ("reason", text(&self.reason)),
+            ("because", cell(self.reason.as_ref())),
+            ("command", self.command_line()),
+            ("environment", self.environment_names.join(", ")),
+            ("working directory", cell(self.working_dir.as_ref())),
+            ("repository", cell(repository.as_ref())),
             ("queue", self.queue.clone()),
             ("priority", self.priority.to_string()),
             ("requires", pairs(&self.requires)),
             ("owner", self.owner.clone()),
-            ("command", self.command_line()),
-            ("environment", self.environment_names.join(", ")),
-            ("working directory", text(&self.working_dir)),
-            ("repository", text(&repository)),
-            ("time-out", text(&self.timeout)),
-            ("attempt", format!("{} of {}", self.attempt, self.max_attempts)),
-            ("retry delay", text(&self.retry_delay)),
-            ("flags", flags.join(", ")),
             ("labels", pairs(&self.labels)),
-            ("holder", text(&self.holder)),
-            ("lease until", told(self.lease_deadline, now)),
-            ("process id", self.process_id.map(|id| id.to_string()).unwrap_or_default()),
+            ("attempt", format!("{} of {}", self.attempt, self.max_attempts)),
+            ("retry delay", cell(self.retry_delay.as_ref())),
+            ("may run for", cell(self.timeout.as_ref())),
+            ("isolation", self.isolation.clone().unwrap_or_else(|| "the worker's".to_owned())),
+            ("best effort", yes(self.best_effort)),
+            ("limits", self.limits.as_ref().map(LimitsView::line).unwrap_or_default()),
+            ("machine's network", yes(self.host_network)),
+            ("held by", cell(self.holder.as_ref())),
+            ("process", self.process_id.map(|id| id.to_string()).unwrap_or_default()),
             ("created", told(self.created_at, now)),
             ("may be taken", told(self.visible_at, now)),
             ("started", told(self.started_at, now)),
             ("finished", told(self.finished_at, now)),
-        ]
+        ];
+        if let Some(usage) = &self.usage {
+            let life = self.started_at.zip(self.finished_at);
+            let life = life.map(|(started, finished)| finished.0.since(started.0));
+            fields.extend(usage.fields(self.limits.as_ref(), life, bars));
+        }
+        fields
     }
 
     /// Command and arguments as a shell would take them.
@@ -208,6 +216,10 @@ impl From<pb::Job> for JobView {
             priority: job.priority,
             requires: job.requires.into_iter().collect(),
             retry_delay: duration(job.retry_delay.as_ref()),
+            isolation: isolation(job.isolation),
+            best_effort: job.best_effort,
+            limits: job.limits.map(LimitsView::from),
+            host_network: job.host_network,
             attempt: job.attempt,
             holder: some(&job.holder),
             lease_deadline: time(job.lease_deadline.as_ref()),
@@ -219,6 +231,7 @@ impl From<pb::Job> for JobView {
             visible_at: time(job.visible_at.as_ref()),
             started_at: time(job.started_at.as_ref()),
             finished_at: time(job.finished_at.as_ref()),
+            usage: job.usage.map(UsageView::from),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -27,7 +28,14 @@ pub(crate) struct Live {
 /// A worker's process. It is told to stop when this is dropped, and kills the jobs that it runs.
 pub(crate) struct Worker {
     child: Child,
-    _home: Bed,
+    pub(crate) home: Bed,
+}
+
+impl Worker {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Worker {
@@ -68,20 +76,19 @@ impl Live {
 
     /// Starts a worker, and returns once it waits for jobs.
     pub(crate) fn worker(&self) -> Worker {
+        self.worker_with(&["--same-user"])
+    }
+
+    /// As [`Live::worker`], with these options.
+    pub(crate) fn worker_with(&self, options: &[&str]) -> Worker {
         let bed = self.principal("w1", PrincipalType::Worker);
+        // Whoever jobs run as passes through.
+        fs::set_permissions(bed.folder.path(), PermissionsExt::from_mode(0o711)).unwrap();
         let state = bed.folder.path().join("state").display().to_string();
-        let mut command = bed.command(&[
-            "worker",
-            "--same-user",
-            "--state-dir",
-            &state,
-            "--concurrency",
-            "4",
-            "--drain",
-            "0",
-        ]);
+        let usual = ["worker", "--state-dir", &state, "--concurrency", "4", "--drain", "0"];
+        let mut command = bed.command(&[&usual, options].concat());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let worker = Worker { child, _home: bed };
+        let worker = Worker { child, home: bed };
         let queue = QueueName::default_queue();
         self.until("a worker waits", async || {
             self.server.app.fleet.has_worker(&queue, &Labels::new()).await.unwrap()

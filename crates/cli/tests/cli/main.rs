@@ -10,6 +10,7 @@ mod completion;
 mod doctor;
 mod files;
 mod frame;
+mod isolation;
 mod job;
 mod lists;
 mod live;

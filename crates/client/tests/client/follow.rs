@@ -33,7 +33,7 @@ async fn read_until(
 async fn complete(held: &Held) {
     let exit = Exit { how: Some(exit::How::Code(7)) };
     let outcome = Some(completion::Outcome::Exited(exit));
-    let completion = Completion { task_token: held.claim.task_token.clone(), outcome };
+    let completion = Completion { task_token: held.claim.task_token.clone(), outcome, usage: None };
     let request = CompleteJobsRequest { completions: vec![completion] };
     let results = held.worker.jobs().complete_jobs(request).await.unwrap().into_inner().results;
     assert_eq!(results[0].error_label, "");

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use airunner_app::{authn::Caller, authz::PermissionSet, principal::new_principal as fresh};
+use airunner_app::{
+    authn::Caller, authz::PermissionSet, job::spec::NewJob, principal::new_principal as fresh,
+};
 use airunner_core::{Clock as _, EnrolScope, JobSpec, Permission, PrincipalType, ProcessType, TerminalSize};
 use airunner_e2e::{Answer, TestServer, over_body};
 use airunner_proto::{ca::v1 as ca, job::v1 as job_pb, principal::v1 as pb};
@@ -45,13 +47,13 @@ async fn things(server: &TestServer) -> (Things, Worker) {
     let mut worker = Worker::open(server.connect(Some(&caller)).await.unwrap()).await;
     worker.waiting().await;
     // The job is the caller's, as owner and as holder, so that owning it stands in nobody's way.
-    let mut mine = airunner_app::job::spec::NewJob::default();
-    mine.spec = JobSpec {
+    let spec = JobSpec {
         command: "true".to_owned(),
         process_type: ProcessType::Terminal(TerminalSize { rows: 24, columns: 80 }),
         max_attempts: 1,
         ..JobSpec::default()
     };
+    let mine = NewJob { spec, ..NewJob::default() };
     let submitter = caller_with(server, [Permission::JobsSubmit]);
     let ids = server.app.jobs.enqueue(&submitter, vec![mine], None).await.unwrap();
     let task_token = worker.claim().await.task_token;
@@ -206,6 +208,7 @@ fn requests(things: &Things) -> BTreeMap<&'static str, (Vec<u8>, Expected)> {
                     completions: vec![job_pb::Completion {
                         task_token: task_token(),
                         outcome: Some(exited(0)),
+                        usage: None,
                     }],
                 },
                 FINE,

@@ -59,7 +59,7 @@ async fn a_task_token_is_of_no_use_to_anyone_but_the_holder_of_its_lease() {
     let events = vec![started(1, 1, server.clock.now())];
     assert_eq!(other.publish(&token, events).await.label, LEASE_LOST);
     // Whoever may not work at all.
-    let completion = Completion { task_token: token.clone(), outcome: Some(exited(0)) };
+    let completion = Completion { task_token: token.clone(), outcome: Some(exited(0)), ..Default::default() };
     let request = CompleteJobsRequest { completions: vec![completion] };
     assert_eq!(user.call(COMPLETE, &request).await.unwrap().code, Code::PermissionDenied);
     assert_eq!(state(&user, &id).await, JobState::Running);
@@ -69,7 +69,8 @@ async fn a_task_token_is_of_no_use_to_anyone_but_the_holder_of_its_lease() {
         let mut altered = token.clone().into_bytes();
         altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
         let altered = String::from_utf8(altered).unwrap();
-        let completion = Completion { task_token: altered.clone(), outcome: Some(exited(0)) };
+        let completion =
+            Completion { task_token: altered.clone(), outcome: Some(exited(0)), ..Default::default() };
         let request = CompleteJobsRequest { completions: vec![completion] };
         let answer = worker.client.call(COMPLETE, &request).await.unwrap();
         assert_eq!(answer.code, Code::InvalidArgument, "byte {at}");

@@ -66,7 +66,8 @@ impl Worker {
 
     /// Ends one lease.
     pub(crate) async fn complete(&self, task_token: &str, outcome: Outcome) -> CompletionResult {
-        let completion = Completion { task_token: task_token.to_owned(), outcome: Some(outcome) };
+        let completion =
+            Completion { task_token: task_token.to_owned(), outcome: Some(outcome), usage: None };
         let request = CompleteJobsRequest { completions: vec![completion] };
         let mut done: CompleteJobsResponse = self.client.ask(COMPLETE, &request).await;
         done.results.remove(0)

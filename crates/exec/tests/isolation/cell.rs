@@ -92,7 +92,7 @@ pub(crate) fn is_gone(spec_id: &airunner_exec::JobId) -> bool {
 }
 
 pub(crate) fn cgroup_of(id: &airunner_exec::JobId) -> PathBuf {
-    cgroups().directory().join(format!("job-{id}"))
+    cgroups().directory().join(format!("job-{id}.{}", std::process::id()))
 }
 
 /// A directory that everybody may enter, and only its owner change.

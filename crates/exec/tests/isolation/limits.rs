@@ -157,7 +157,7 @@ async fn a_job_is_born_in_its_cgroup() {
         let (job, _output) = spawn(at(level, shell("exec sleep 600"))).await;
         let seen = fs::read_to_string(format!("/proc/{}/cgroup", job.pid())).unwrap();
         let own = seen.lines().find_map(|line| line.strip_prefix("0::")).unwrap();
-        assert!(own.ends_with(&format!("/job-{}", job.id())), "{level:?}: {own}");
+        assert!(own.ends_with(&format!("/job-{}.{}", job.id(), std::process::id())), "{level:?}: {own}");
         let inside = fs::read_to_string(cgroup_of(job.id()).join("cgroup.procs")).unwrap();
         assert!(inside.lines().any(|line| line == job.pid().to_string()));
     }

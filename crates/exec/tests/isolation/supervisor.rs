@@ -212,7 +212,7 @@ async fn a_sandbox_ends_with_its_supervisor() {
     supervisor.kill();
     until("its sandbox is gone without a sweep", || left_of(pid).is_empty()).await;
     // There was no mark, and so the empty cgroup stays.
-    for name in [format!("job-role-{pid}-0"), "supervisor".into(), String::new()] {
+    for name in [format!("job-role-{pid}-0.{pid}"), "supervisor".into(), String::new()] {
         let directory = root().join(format!("airunner-role-{pid}")).join(name);
         until("it can be removed", || fs::remove_dir(&directory).is_ok()).await;
     }

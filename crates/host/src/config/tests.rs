@@ -142,6 +142,10 @@ fn weak_and_senseless_values_are_refused_by_name() {
         ("[worker]\nlabels = [\"arch\"]", "worker.labels holds \"arch\", which is not name=value"),
         ("[worker]\nlabels = [\"a b=c\"]", "worker.labels is refused"),
         ("[worker]\nstrict_order = 1", "worker.strict_order is true or false"),
+        (
+            "[worker]\nisolation = \"jail\"",
+            "worker.isolation is refused: \"jail\" is no level: say none, limits or sandbox",
+        ),
         ("[worker]\nsame_user = true\nrun_as = \"x\"", "worker.run_as is set, but worker.same_user is true"),
     ] {
         let text = format!("environment = \"local\"\nmaster_key.keyfile = \"k\"\n{text}\n");

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use airunner_core::{Labels, QueueName, Result, check_metadata};
+use airunner_core::{Isolation, Labels, QueueName, Result, check_metadata};
 
 use super::{environment::Environment, source::Source};
 
@@ -21,6 +21,9 @@ pub struct WorkerConfig {
     embedded: bool,
     same_user: bool,
     run_as: Option<String>,
+    isolation: Isolation,
+    best_effort: bool,
+    host_network: bool,
     git_protocols: Vec<String>,
     concurrency: NonZeroU32,
     queues: Vec<QueueName>,
@@ -71,6 +74,9 @@ impl WorkerConfig {
             embedded,
             same_user,
             run_as,
+            isolation: source.parsed("worker.isolation")?.unwrap_or_default(),
+            best_effort: source.boolean("worker.best_effort")?.unwrap_or(false),
+            host_network: source.boolean("worker.host_network")?.unwrap_or(false),
             git_protocols,
             concurrency: concurrency.unwrap_or_else(default_concurrency),
             queues,
@@ -92,6 +98,21 @@ impl WorkerConfig {
     /// The user that jobs run as, where a root worker is to use another than `nobody`.
     pub fn run_as(&self) -> Option<&str> {
         self.run_as.as_deref()
+    }
+
+    /// The least that jobs are kept from the server's machine; `none` where nothing is set.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Whether jobs may run without what the machine can't give, where they say so or ask for nothing themselves.
+    pub fn best_effort(&self) -> bool {
+        self.best_effort
+    }
+
+    /// Whether jobs may have the machine's network where the level is `sandbox`.
+    pub fn host_network(&self) -> bool {
+        self.host_network
     }
 
     /// Protocols that git may use; https and ssh where nothing is set.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use airunner_app::job::{
-    DEFAULT_VISIBILITY,
+    AttemptEnd, DEFAULT_VISIBILITY,
     line::{LineMessage, LineRequest},
     spec::NewJob,
 };
@@ -15,7 +15,7 @@ use airunner_core::{
 use airunner_proto::job::v1::{self as pb, job_service_server::JobService};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Api, BoxStream, Call, call, convert};
+use super::{Api, BoxStream, Call, call, convert, isolation};
 use crate::error::status;
 
 /// The grace period where none is said.
@@ -264,6 +264,10 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
             priority: job.priority,
             requires: job.requires.into_iter().collect(),
             retry_delay: convert::from_duration("retry_delay", job.retry_delay)?.unwrap_or_default(),
+            isolation: isolation::from_level(job.isolation)?,
+            best_effort: job.best_effort,
+            limits: isolation::from_limits(job.limits),
+            host_network: job.host_network,
         },
     })
 }
@@ -334,7 +338,7 @@ fn line_message(
     }
 }
 
-fn completion(completion: pb::Completion) -> Result<(String, AttemptOutcome)> {
+fn completion(completion: pb::Completion) -> Result<AttemptEnd> {
     use pb::completion::Outcome;
     let outcome =
         completion.outcome.ok_or_else(|| Error::invalid("completions.outcome", "say how it ended"))?;
@@ -346,7 +350,8 @@ fn completion(completion: pb::Completion) -> Result<(String, AttemptOutcome)> {
         Outcome::TimedOut(timed_out) => AttemptOutcome::TimedOut(from_optional(timed_out.exit)?),
         Outcome::HandedBack(_) => AttemptOutcome::HandedBack,
     };
-    Ok((completion.task_token, outcome))
+    let usage = completion.usage.map(isolation::from_usage).transpose()?;
+    Ok(AttemptEnd { task_token: completion.task_token, outcome, usage })
 }
 
 /// The end of a process on the wire.
@@ -425,6 +430,11 @@ fn message(job: &Job) -> pb::Job {
         priority: job.spec.priority,
         requires: job.spec.requires.clone().into_iter().collect(),
         retry_delay: Some(job.spec.retry_delay).filter(|delay| !delay.is_zero()).map(convert::duration),
+        isolation: isolation::level(job.spec.isolation) as i32,
+        best_effort: job.spec.best_effort,
+        limits: isolation::limits(&job.spec.limits),
+        host_network: job.spec.host_network,
+        usage: job.usage.as_ref().map(isolation::usage),
         terminal: job.spec.terminal().map(terminal),
         shared_input: job.spec.shared_input,
     }

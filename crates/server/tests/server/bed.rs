@@ -54,8 +54,8 @@ pub(crate) struct Bed {
 /// A certificate with its key.
 #[derive(Clone)]
 pub(crate) struct Identity {
-    chain: Vec<Vec<u8>>,
-    key: Arc<PrivateKey>,
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: Arc<PrivateKey>,
     pub(crate) serial: String,
 }
 

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 use airunner_client::{
     Client, ClientOptions, FollowOptions, Followed, IdentitySource, LoadedIdentity, follow_job,
 };
+use airunner_core::Isolation;
 use airunner_pki::sha256;
 use airunner_proto::job::v1::{EnqueueJobsRequest, JobSpec, OutputStream, job_event::Kind};
 use data_encoding::HEXLOWER;
@@ -31,7 +32,7 @@ struct Printed {
 }
 
 impl Running {
-    async fn start() -> Self {
+    async fn start(level: Isolation) -> Self {
         let bed = Bed::new().await;
         // What is kept from jobs is kept by the files' own modes.
         for folder in [bed.home.path(), bed.home.path().parent().unwrap()] {
@@ -39,6 +40,7 @@ impl Running {
         }
         let mut command = bed.command(&["--ready-fd", "1"]);
         command.env("AIRUNNER_WORKER_EMBEDDED", "true").env("CANARY", CANARY);
+        command.env("AIRUNNER_WORKER_ISOLATION", level.as_str());
         command.env("AIRUNNER_WORKER_SAME_USER", (!is_root()).to_string());
         Self { server: Process::start(command), bed }
     }
@@ -106,7 +108,13 @@ async fn a_job_reads_neither_the_keys_nor_the_store_nor_the_process_of_its_serve
         // Without root the worker runs jobs as the server's own user, and says so at every start.
         return;
     }
-    let running = Running::start().await;
+    for level in Isolation::ALL {
+        reads_no_secret(*level).await;
+    }
+}
+
+async fn reads_no_secret(level: Isolation) {
+    let running = Running::start(level).await;
     let (home, process) = (running.bed.home.path().display(), format!("/proc/{}", running.server.id()));
     let secrets =
         ["master.key", "airunner.db", "airunner.db-wal", "ca-key.pem", "server/key.pem", "admin/key.pem"];
@@ -126,12 +134,14 @@ async fn a_job_reads_neither_the_keys_nor_the_store_nor_the_process_of_its_serve
     assert!(printed.stdout.starts_with("65534\n"), "{printed:?}");
     assert!(printed.stdout.contains("AIRUNNER_JOB_ID="), "the job got an environment: {printed:?}");
     assert!(!printed.stdout.contains("read ") && !printed.stdout.contains(CANARY), "{printed:?}");
-    assert_eq!(printed.stderr.matches("Permission denied").count(), all.len() + 1, "{printed:?}");
+    // In a sandbox they are not there at all.
+    let why = if level == Isolation::Sandbox { "No such file" } else { "Permission denied" };
+    assert_eq!(printed.stderr.matches(why).count(), all.len() + 1, "{level}: {printed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_worker_follows_a_new_ca_without_a_restart() {
-    let running = Running::start().await;
+    let running = Running::start(Isolation::None).await;
     assert_eq!(running.run("echo before").await.stdout, "before\n");
     for n in 1..=2 {
         running.bed.bootstrap(true).await;

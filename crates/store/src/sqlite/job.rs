@@ -19,7 +19,7 @@ use crate::{
 macro_rules! columns {
     () => {
         "job_id, queue, owner, state, visible_at, attempt, handed_back, holder, deadline, process_id, exit, reason, \
-         cancellation, created_at, started_at, finished_at, spec, worker, rank"
+         cancellation, created_at, started_at, finished_at, spec, worker, usage, rank"
     };
 }
 
@@ -36,12 +36,13 @@ fn job(row: &Row<'_>) -> Result<Job> {
         process_id: get(row, 9)?,
         exit: json_or_none(row, 10)?,
         reason: get(row, 11)?,
+        usage: json_or_none(row, 18)?,
         cancellation: json_or_none(row, 12)?,
         created_at: time(row, 13)?,
         visible_at: time(row, 4)?,
         started_at: time_or_none(row, 14)?,
         finished_at: time_or_none(row, 15)?,
-        rank: rank(row, 18)?,
+        rank: rank(row, 19)?,
     })
 }
 
@@ -129,7 +130,7 @@ impl JobRows for SqliteRows<'_> {
             };
         }
         let until = after.map_or(i64::MAX, Place::row_number);
-        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 19)?), job(row)?));
+        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 20)?), job(row)?));
         if let Some(holder) = &filter.holder {
             let sql = newest!("INDEXED BY jobs_holder", "state = 'running' AND holder = ?2");
             return self.scan(sql, params![until, holder.as_str()], placed, visit);
@@ -273,7 +274,7 @@ impl JobRows for SqliteRows<'_> {
             "INSERT INTO jobs (",
             columns!(),
             ", is_unique, alike, lane, place) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
+             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)"
         );
         let lease = job.lease.as_ref();
         let params = params![
@@ -295,6 +296,7 @@ impl JobRows for SqliteRows<'_> {
             millis(job.finished_at),
             to_json(&job.spec)?,
             worker(job),
+            job.usage.as_ref().map(to_json).transpose()?,
             job.rank.map(integer).transpose()?,
             job.spec.unique,
             alike(job),
@@ -307,7 +309,7 @@ impl JobRows for SqliteRows<'_> {
     fn update_job(&mut self, job: &Job) -> Result<()> {
         let sql = "UPDATE jobs SET state = ?2, visible_at = ?3, attempt = ?4, handed_back = ?5, holder = ?6, \
                    deadline = ?7, process_id = ?8, exit = ?9, reason = ?10, cancellation = ?11, started_at = ?12, \
-                   finished_at = ?13, worker = ?14, rank = ?15, place = ?16 WHERE job_id = ?1";
+                   finished_at = ?13, worker = ?14, usage = ?15, rank = ?16, place = ?17 WHERE job_id = ?1";
         let lease = job.lease.as_ref();
         let params = params![
             job.id.to_string(),
@@ -324,6 +326,7 @@ impl JobRows for SqliteRows<'_> {
             millis(job.started_at),
             millis(job.finished_at),
             worker(job),
+            job.usage.as_ref().map(to_json).transpose()?,
             job.rank.map(integer).transpose()?,
             place(job),
         ];

@@ -237,6 +237,7 @@ CREATE TABLE jobs (
     process_id   INTEGER,
     exit         TEXT,           -- JSON
     reason       TEXT NOT NULL,
+    usage        TEXT,           -- JSON: of the latest attempt
     cancellation TEXT,           -- JSON
     created_at   INTEGER NOT NULL,
     started_at   INTEGER,

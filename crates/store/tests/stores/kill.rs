@@ -205,7 +205,7 @@ async fn complete_jobs(stores: Stores, round: u64) {
         };
         for job in stores.jobs.lease_jobs(&ask).await.unwrap() {
             let outcome = AttemptOutcome::Exited(Exit::Code(0));
-            let completion = Completion { job_id: job.id, attempt: job.attempt, outcome };
+            let completion = Completion { job_id: job.id, attempt: job.attempt, outcome, usage: None };
             let done = stores.jobs.complete_jobs(&id("w1"), &[completion], NOW).await.unwrap();
             assert!(done[0].is_ok());
             acknowledge("job", job.id);

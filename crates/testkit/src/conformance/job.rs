@@ -6,9 +6,9 @@ use std::{
 };
 
 use airunner_core::{
-    AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Job, JobFilter, JobId, JobSpec, JobState, Label,
-    Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, PrincipalStatus, ProcessType, QueueOrder,
-    Repository, Result, Sequence, Stores, TerminalSize,
+    AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Isolation, Job, JobFilter, JobId, JobSpec,
+    JobState, Label, Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, PrincipalStatus, ProcessType,
+    QueueOrder, Repository, ResourceLimits, Result, Sequence, Stores, TerminalSize,
 };
 
 use super::world::{NOW, WORKER, World, after, every_page, race, refused};
@@ -39,6 +39,16 @@ pub async fn what_is_enqueued_is_read_back(stores: Stores) {
             priority: -7,
             requires: BTreeMap::from([("arch".to_owned(), "ärm \"64\"".to_owned())]),
             retry_delay: Duration::from_millis(2_500),
+            isolation: Some(Isolation::Sandbox),
+            best_effort: true,
+            limits: ResourceLimits {
+                cpu_millis: Some(500),
+                memory_bytes: Some(256 << 20),
+                processes: Some(64),
+                open_files: Some(1_024),
+                file_size_bytes: Some(1 << 40),
+            },
+            host_network: true,
         },
         visible_at: after(60),
         ..world.job()

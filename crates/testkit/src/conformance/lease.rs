@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use airunner_core::{
-    AttemptOutcome, Cancellation, Completion, ControlEvent, EventKind, Exit, Fencing, Job, JobControl,
-    JobState, Label, Lease, LeaseExtension, Sequence, Stores,
+    AttemptOutcome, Cancellation, Completion, ControlEvent, EventKind, Exit, Fencing, Isolation, Job,
+    JobControl, JobState, Label, Lease, LeaseExtension, Sequence, Stores, Usage,
 };
 
 use super::world::{NOW, WORKER, World, after, race, refused};
@@ -30,6 +30,39 @@ pub async fn a_completed_job_says_how_it_ended(stores: Stores) {
         kind: EventKind::AttemptEnded { outcome, last: true },
     };
     assert_eq!(events(&world, &job).await, [event]);
+}
+
+pub async fn what_an_attempt_used_is_told_until_the_next_begins(stores: Stores) {
+    let world = World::new(stores);
+    let job = world.running("w1").await;
+    let used = Usage {
+        user: Duration::from_micros(1_500_001),
+        system: Duration::from_millis(20),
+        peak_memory_bytes: Some(u64::MAX),
+        oom_kills: Some(0),
+        peak_processes: None,
+        read_bytes: Some(4_096),
+        written_bytes: None,
+        isolation: Isolation::Sandbox,
+        left_out: vec!["the limit on memory (memory.max)".to_owned()],
+    };
+    let failed = || AttemptOutcome::Failed("no git".to_owned());
+    let completion = |job: &Job, usage: &Usage| Completion {
+        job_id: job.id,
+        attempt: job.attempt,
+        outcome: failed(),
+        usage: Some(usage.clone()),
+    };
+    let done = world.stores.jobs.complete_jobs(&id("w1"), &[completion(&job, &used)], after(10)).await;
+    let waiting = done.unwrap().remove(0).unwrap();
+    assert_eq!((waiting.state, waiting.usage.as_ref()), (JobState::Scheduled, Some(&used)));
+    assert_eq!(world.stores.jobs.get_job(&job.id).await.unwrap(), Some(waiting));
+
+    let again = world.lease_at("w1", 60).await.remove(0);
+    assert_eq!((again.attempt, again.usage.as_ref()), (2, None));
+    let other = Usage { oom_kills: Some(1), ..Usage::default() };
+    let done = world.stores.jobs.complete_jobs(&id("w1"), &[completion(&again, &other)], after(70)).await;
+    assert_eq!(done.unwrap().remove(0).unwrap().usage, Some(other));
 }
 
 pub async fn a_lease_ends_once(stores: Stores) {
@@ -76,6 +109,7 @@ pub async fn a_batch_is_judged_one_by_one(stores: Stores) {
         job_id: job.id,
         attempt,
         outcome: AttemptOutcome::Exited(Exit::Code(0)),
+        usage: None,
     };
     let batch = [of(&first, 1), of(&first, 1), of(&second, 9), of(&second, 1)];
     let results = world.stores.jobs.complete_jobs(&id("w1"), &batch, after(10)).await.unwrap();
@@ -291,7 +325,7 @@ async fn complete_at(
     outcome: AttemptOutcome,
     seconds: u64,
 ) -> airunner_core::Result<Job> {
-    let completion = Completion { job_id: job.id, attempt: job.attempt, outcome };
+    let completion = Completion { job_id: job.id, attempt: job.attempt, outcome, usage: None };
     let results = world.stores.jobs.complete_jobs(&id("w1"), &[completion], after(seconds)).await?;
     results.into_iter().next().unwrap()
 }

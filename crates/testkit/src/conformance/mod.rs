@@ -231,6 +231,7 @@ macro_rules! store_conformance {
                     of_many_that_lease_with_labels_each_job_goes_to_one;
                 lease:
                     a_completed_job_says_how_it_ended,
+                    what_an_attempt_used_is_told_until_the_next_begins,
                     a_lease_ends_once,
                     only_the_holder_of_this_lease_completes_it_in_time,
                     a_batch_is_judged_one_by_one,

@@ -155,7 +155,7 @@ impl World {
     pub(super) async fn complete(&self, holder: &str, job: &Job, outcome: AttemptOutcome) -> Result<Job> {
         let deadline = job.lease.as_ref().map_or(after(300), |lease| lease.deadline);
         let now = deadline.minus(Duration::from_secs(290));
-        let completion = Completion { job_id: job.id, attempt: job.attempt, outcome };
+        let completion = Completion { job_id: job.id, attempt: job.attempt, outcome, usage: None };
         let results = self.stores.jobs.complete_jobs(&records::id(holder), &[completion], now).await?;
         results.into_iter().next().unwrap()
     }

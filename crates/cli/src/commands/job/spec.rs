@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use airunner_core::QueueName;
-use airunner_proto::job::v1::{JobSpec, Repository};
+use airunner_core::{Isolation, QueueName};
+use airunner_proto::job::v1::{self as pb, JobSpec, Repository, ResourceLimits};
 use clap::Args;
 
 use super::terminal;
@@ -49,6 +49,30 @@ pub(super) struct SpecArgs {
     /// A label that a worker must have to be given it; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     require: Vec<Pair>,
+    /// How far it is kept from its machine, at least; without it, as far as its worker says
+    #[arg(long, value_name = "LEVEL", value_parser = values::isolation())]
+    isolation: Option<Isolation>,
+    /// Run it also without what the worker's machine can't give, where the worker allows that
+    #[arg(long)]
+    best_effort: bool,
+    /// CPU time at most, in CPUs: 0.5 is half of one
+    #[arg(long, value_name = "N", value_parser = values::cpus)]
+    cpus: Option<u32>,
+    /// Memory at most, as 256M or 2G, of all its processes together: it is killed when that runs out
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    memory: Option<u64>,
+    /// Processes and threads at a time, at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    processes: Option<u32>,
+    /// Files that each of its processes may have open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    open_files: Option<u64>,
+    /// The size of each file that it writes, at most, as 1G
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    file_size: Option<u64>,
+    /// In a sandbox: the machine's network in the place of a loopback
+    #[arg(long)]
+    host_network: bool,
     /// Give it a terminal, as large as the one here; it has one attempt
     #[arg(long, short)]
     tty: bool,
@@ -98,8 +122,30 @@ impl SpecArgs {
             priority: self.priority.unwrap_or_default(),
             requires: self.require.iter().map(Pair::entry).collect(),
             retry_delay: self.retry_delay.map(values::wire),
+            isolation: self.isolation.map_or(pb::Isolation::Unspecified, wire_isolation).into(),
+            best_effort: self.best_effort,
+            limits: Some(self.limits()).filter(|limits| *limits != ResourceLimits::default()),
+            host_network: self.host_network,
             ..JobSpec::default()
         })
+    }
+
+    fn limits(&self) -> ResourceLimits {
+        ResourceLimits {
+            cpu_millis: self.cpus.unwrap_or_default(),
+            memory_bytes: self.memory.unwrap_or_default(),
+            processes: self.processes.unwrap_or_default(),
+            open_files: self.open_files.unwrap_or_default(),
+            file_size_bytes: self.file_size.unwrap_or_default(),
+        }
+    }
+}
+
+const fn wire_isolation(level: Isolation) -> pb::Isolation {
+    match level {
+        Isolation::None => pb::Isolation::None,
+        Isolation::Limits => pb::Isolation::Limits,
+        Isolation::Sandbox => pb::Isolation::Sandbox,
     }
 }
 

@@ -1,0 +1,55 @@
+//! Jobs of a worker at the levels that keep them from its machine, and workers in processes of their own. As root; what
+//! the machine has no controller for is shown to be refused.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../agent/bed.rs"]
+#[expect(dead_code, reason = "this suite needs some of it only")]
+mod bed;
+mod ending;
+mod fetch;
+mod levels;
+mod limits;
+mod machine;
+mod process;
+mod victim;
+mod view;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Its own: jobs with isolation begin as the program that runs them.
+fn main() {
+    airunner_exec::stage_two();
+    victim::play_role();
+    let arguments = Arguments::from_args();
+    assert!(arguments.list || bed::is_root(), "these tests need root");
+    let trials = [
+        ending::trials(),
+        fetch::trials(),
+        levels::trials(),
+        limits::trials(),
+        process::trials(),
+        view::trials(),
+    ];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
+}
+
+/// A test that runs in a runtime of its own.
+fn trial<F: Future<Output = ()> + 'static>(module: &str, name: &str, test: fn() -> F) -> Trial {
+    let module = module.strip_prefix("isolation::").unwrap_or(module);
+    Trial::test(format!("{module}::{name}"), move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(test());
+        Ok(())
+    })
+}
+
+/// Lists a module's tests; one that is forgotten here is dead code.
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+            vec![$(crate::trial(module_path!(), stringify!($name), $name)),*]
+        }
+    };
+}
+use trials;
