@@ -385,9 +385,9 @@ mod tests {
         let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1) \
                     INSERT INTO jobs (job_id, queue, owner, state, visible_at, attempt, handed_back, reason, created_at, \
                                       is_unique, alike, spec, lane, rank, place) \
-                    SELECT 'job-' || n, 'default', 'owner-' || (n % 50), 'scheduled', 0, 0, 0, '', 0, 0, x'00', '{}', \
-                           iif(n % 4 = 0, 'gpu', ''), n / 50, \
-                           iif(n % 10 = 0, ?2 + n, ((100 - n % 3) << 48) + n / 50) FROM numbers";
+                    SELECT 'job-' || n, 'default', 'owner-' || (n % 51), 'scheduled', 0, 0, 0, '', 0, 0, x'00', '{}', \
+                           iif(n % 4 = 0, 'gpu', ''), n / 51, \
+                           iif(n % 10 = 0, ?2 + n, ((100 - n % 3) << 48) + n / 51) FROM numbers";
         connection.execute(fill, params![WAITING, LAST_IN_LINE + 1]).unwrap();
         connection
     }

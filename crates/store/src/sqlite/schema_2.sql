@@ -1,5 +1,5 @@
 -- Version 2: jobs wait in lanes, by what they require of their worker, and at places: by priority and rank, and behind
--- those by the time from which they may be taken. See docs/adr/0017-order-of-the-queue.md.
+-- those by the time from which they may be taken. See docs/adr/0018-order-of-the-queue.md.
 
 INSERT INTO schema_versions (version) VALUES (2);
 
