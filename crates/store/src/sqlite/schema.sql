@@ -237,7 +237,6 @@ CREATE TABLE jobs (
     process_id   INTEGER,
     exit         TEXT,           -- JSON
     reason       TEXT NOT NULL,
-    usage        TEXT,           -- JSON: of the latest attempt
     cancellation TEXT,           -- JSON
     created_at   INTEGER NOT NULL,
     started_at   INTEGER,
@@ -278,10 +277,6 @@ CREATE TABLE job_inputs (
     n     INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     ended INTEGER NOT NULL,
-    size  INTEGER,           -- of the terminal: rows * 65536 + columns
-    total INTEGER NOT NULL,  -- bytes, this piece's among them
-    writer TEXT,
-    piece INTEGER,           -- the writer's own count
     PRIMARY KEY (job, n)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE job_events (

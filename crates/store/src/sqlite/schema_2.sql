@@ -1,5 +1,5 @@
 -- Version 2: jobs wait in lanes, by what they require of their worker, and at places: by priority and rank, and behind
--- those by the time from which they may be taken. See docs/adr/0018-order-of-the-queue.md.
+-- those by the time from which they may be taken; what an attempt used; who writes to a job. See docs/adr/0018-order-of-the-queue.md.
 
 INSERT INTO schema_versions (version) VALUES (2);
 
@@ -21,6 +21,17 @@ CREATE TABLE queue_clocks (
     rank     INTEGER NOT NULL,
     PRIMARY KEY (queue, priority)
 ) STRICT, WITHOUT ROWID;
+
+ALTER TABLE jobs ADD COLUMN usage TEXT;                     -- JSON: of the latest attempt
+
+ALTER TABLE job_inputs ADD COLUMN size INTEGER;    -- of the terminal from here on: rows * 65536 + columns
+ALTER TABLE job_inputs ADD COLUMN writer TEXT;
+ALTER TABLE job_inputs ADD COLUMN piece INTEGER;   -- the writer's own count
+ALTER TABLE job_inputs ADD COLUMN total INTEGER NOT NULL DEFAULT 0;  -- bytes, this piece's among them
+UPDATE job_inputs SET total = (
+    SELECT sum(length(earlier.bytes)) FROM job_inputs AS earlier
+    WHERE earlier.job = job_inputs.job AND earlier.n <= job_inputs.n
+);
 
 -- Each says with its next heartbeat which queues are waited for, and by workers of which labels.
 DELETE FROM servers;

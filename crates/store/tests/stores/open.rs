@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::{FileExt, PermissionsExt},
 };
 
-use airunner_core::{ChangeBatch, Label};
+use airunner_core::{ChangeBatch, Job, Label};
 use airunner_store::{SqliteOptions, SqliteStore};
 use airunner_testkit::records::{self, audit};
 
@@ -53,7 +53,9 @@ async fn what_was_written_is_there_after_opening_again() {
     assert_eq!(stores.certificates.get_by_fingerprint(&leaf.fingerprint).await.unwrap(), Some(leaf));
     assert_eq!(stores.changes.denials(NOW).await.unwrap().certificates, [revoked.reference()]);
     assert_eq!(stores.keyring.get_keyring().await.unwrap(), Some(keyring));
-    assert_eq!(stores.jobs.get_job(&job.id).await.unwrap(), Some(job));
+    let kept = stores.jobs.get_job(&job.id).await.unwrap().unwrap();
+    assert!(kept.rank.is_some(), "it stands in line");
+    assert_eq!(Job { rank: None, ..kept }, job);
     assert_eq!(stores.audit.tail(100).await.unwrap(), log);
     let ChangeBatch::Changes(changes) = stores.changes.changes_after(0, 10).await.unwrap() else {
         panic!("nothing was pruned")
