@@ -25,9 +25,10 @@ build: ## build both binaries into ./bin
 
 test: test-tools terraform-tools ## install what the tests need and run all of them
 	$(CARGO) test --locked --workspace
+	tools/test-vm
 	tools/check-terraform
 
-test-vm: ## the tests of isolation in a virtual machine that has all cgroup controllers
+test-vm: ## the tests of isolation in virtual machines that have all cgroup controllers
 	tools/test-vm
 
 terraform-test: ## Terraform against an emulator of AWS, compose file and Dockerfile
