@@ -3,13 +3,16 @@ change that nobody made. Each of these is the emulator's omission, and none of t
 
 import json
 import sys
+import threading
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
 from moto.ecs.responses import EC2ContainerServiceResponse
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import main
 
+ONE_AT_A_TIME = threading.Lock()
 TAGS_OF_TARGETS: dict[str, dict[str, str]] = {}
 
 
@@ -58,6 +61,17 @@ def with_grace_period(call):
     return create_or_update
 
 
+def one_at_a_time(call):
+    """moto changes what it holds without a lock, and so fails now and then in the middle of what Terraform does at once."""
+
+    def answer(self: DomainDispatcherApplication, environ, start_response):
+        with ONE_AT_A_TIME:
+            return call(self, environ, start_response)
+
+    return answer
+
+
+DomainDispatcherApplication.__call__ = one_at_a_time(DomainDispatcherApplication.__call__)
 Subnet.ipv6_cidr_block_association_set = property(ipv6_associations)
 SecurityGroupRule.description = property(description_of_rule)
 ApplicationAutoScalingResponse.register_scalable_target = with_tags(
