@@ -1,7 +1,10 @@
 //! The time that a server acts by: its machine's, but for a leap ahead. Whose clock is right is for the fleet to judge.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -10,48 +13,52 @@ use async_trait::async_trait;
 
 /// How far the machine's wall clock may be ahead of where its own steady clock says it should be.
 const MAX_AHEAD: Duration = Duration::from_secs(30);
+/// Nothing was believed yet.
+const UNKNOWN: i64 = i64::MIN;
 
 /// A clock that does not follow a leap ahead: what would be decided by one (a lease until tomorrow, a certificate that is
 /// over already, a job that waits for an hour) outlives the leap. A fall back it follows, since what was written before
 /// shows that.
 pub(crate) struct SteadyClock {
     machine: Arc<dyn Clock>,
-    /// A time that was believed, and when that was.
-    anchor: Mutex<Option<(Timestamp, Monotonic)>>,
+    /// What the wall clock was ahead of the steady one when it was last believed, in milliseconds.
+    offset: AtomicI64,
 }
 
 impl SteadyClock {
     /// Over the machine's, which is believed until [`Self::leap`] is first asked.
     pub(crate) fn new(machine: Arc<dyn Clock>) -> Self {
-        Self { machine, anchor: Mutex::new(None) }
+        Self { machine, offset: AtomicI64::new(UNKNOWN) }
     }
 
     /// What the machine's clock shows, and by how much it has leapt ahead if it has. If not, leaps are measured from
     /// here: so a correction in small steps is none.
     pub(crate) fn leap(&self) -> (Timestamp, Option<Duration>) {
-        let (now, steady) = (self.machine.now(), self.machine.monotonic());
-        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let ahead = anchor.map_or(Duration::ZERO, |anchor| now.since(expected(anchor, steady)));
-        if ahead > MAX_AHEAD {
-            return (now, Some(ahead));
+        let (now, steady) = (self.machine.now(), millis(self.machine.monotonic()));
+        let leap =
+            self.expected(steady).map(|expected| now.since(expected)).filter(|ahead| *ahead > MAX_AHEAD);
+        if leap.is_none() {
+            self.offset.store(now.as_millis() - steady, Relaxed);
         }
-        *anchor = Some((now, steady));
-        (now, None)
+        (now, leap)
+    }
+
+    fn expected(&self, steady: i64) -> Option<Timestamp> {
+        let offset = self.offset.load(Relaxed);
+        (offset != UNKNOWN).then(|| Timestamp::from_millis(offset.saturating_add(steady)))
     }
 }
 
-fn expected((time, at): (Timestamp, Monotonic), now: Monotonic) -> Timestamp {
-    time.plus(now.since(at))
+fn millis(steady: Monotonic) -> i64 {
+    i64::try_from(steady.since(Monotonic::default()).as_millis()).unwrap_or(i64::MAX)
 }
 
 #[async_trait]
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
         let now = self.machine.now();
-        let anchor = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(anchor) = anchor else { return now };
-        let expected = expected(anchor, self.machine.monotonic());
-        if now.since(expected) > MAX_AHEAD { expected } else { now }
+        let expected = self.expected(millis(self.machine.monotonic()));
+        expected.filter(|expected| now.since(*expected) > MAX_AHEAD).unwrap_or(now)
     }
 
     fn monotonic(&self) -> Monotonic {

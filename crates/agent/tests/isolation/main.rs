@@ -12,10 +12,14 @@ mod levels;
 mod limits;
 mod machine;
 mod process;
+#[path = "../../../exec/tests/isolation/trial.rs"]
+mod trial;
 mod victim;
 mod view;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
+
+use crate::trial::trials;
 
 /// Its own: jobs with isolation begin as the program that runs them.
 fn main() {
@@ -33,23 +37,3 @@ fn main() {
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }
-
-/// A test that runs in a runtime of its own.
-fn trial<F: Future<Output = ()> + 'static>(module: &str, name: &str, test: fn() -> F) -> Trial {
-    let module = module.strip_prefix("isolation::").unwrap_or(module);
-    Trial::test(format!("{module}::{name}"), move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(test());
-        Ok(())
-    })
-}
-
-/// Lists a module's tests; one that is forgotten here is dead code.
-macro_rules! trials {
-    ($($name:ident),* $(,)?) => {
-        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-            vec![$(crate::trial(module_path!(), stringify!($name), $name)),*]
-        }
-    };
-}
-use trials;

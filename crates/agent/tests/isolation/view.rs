@@ -54,10 +54,11 @@ async fn a_sandbox_has_its_workspace_and_nothing_of_the_worker() {
     // Another job of the same user, with a workspace of its own.
     let other = bed.submit(shell("echo ready; exec sleep 1000")).await;
     bed.watch(&other).until(|seen| !seen.stdout.is_empty()).await;
-    let state = worker.state.path().display().to_string();
-    assert!(fs::exists(format!("{state}/work/{other}-1")).unwrap());
+    let (state, workspaces) = (worker.state.path(), worker.state.path().join("work"));
+    assert!(fs::exists(workspaces.join(format!("{other}-1"))).unwrap());
+    let (state, workspaces) = (state.display(), workspaces.display());
     let line = format!(
-        "echo written >$HOME/file && cat $HOME/file; ls {state} {state}/work; touch {state}/x {state}/work/x /x /usr/x; \
+        "echo written >$HOME/file && cat $HOME/file; ls {state} {workspaces}; touch {state}/x {workspaces}/x /x /usr/x; \
          ls -A /root /home /var/lib 2>/dev/null | grep -v :; echo end"
     );
     let report = bed.run(at(Isolation::Sandbox, &line)).await;

@@ -9,7 +9,6 @@
 mod bed;
 mod fault;
 mod job;
-mod line;
 mod world;
 
 use std::{

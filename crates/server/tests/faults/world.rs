@@ -10,6 +10,7 @@ use std::{
 
 use airunner_client::{Client, ClientOptions, IdentitySource, LoadedIdentity};
 use airunner_core::{PrincipalType, SecureRandom};
+use airunner_e2e::Line;
 use airunner_pki::certificate_to_pem;
 use airunner_proto::job::v1::{EnqueueJobsRequest, ListJobsRequest};
 use airunner_testkit::random::SeededRandom;
@@ -19,7 +20,6 @@ use crate::{
     bed::{Bed, Process},
     fault::signal,
     job::{Running, Task},
-    line::Line,
 };
 
 /// How long the world may take to be well again: a lease that a worker died with runs out first, and so does what HTTP/2
@@ -183,7 +183,7 @@ impl World {
         let program = Path::new(env!("CARGO_BIN_EXE_airunner-server")).with_file_name("airunner-cli");
         let mut command = Command::new(program);
         command.args(["worker", "--same-user", "--concurrency", "4", "--drain", "0"]);
-        command.args(["--visibility-timeout", LEASE, "--server", &line.address.to_string()]);
+        command.args(["--visibility-timeout", LEASE, "--server", &line.address().to_string()]);
         for (flag, file) in [
             ("--cacert", self.bed.home.ca()),
             ("--client-cert", folder.join("chain.pem")),
@@ -225,7 +225,7 @@ fn admin(bed: &Bed, line: &Line) -> Client {
     let (chain, key) = (fs::read(files.cert).unwrap(), fs::read(files.key).unwrap());
     let identity = LoadedIdentity::from_pem(&chain, &key, None, &roots).unwrap();
     let source = IdentitySource::Loaded(Box::new(identity));
-    Client::new(ClientOptions::new(line.address.to_string().parse().unwrap(), "", Some(source))).unwrap()
+    Client::new(ClientOptions::new(line.address().to_string().parse().unwrap(), "", Some(source))).unwrap()
 }
 
 async fn write_identity(bed: &Bed, server: &Process, id: &str, folder: &Path) {

@@ -4,7 +4,7 @@
 use std::{process::Command, sync::Mutex, time::Duration};
 
 use airunner_core::PrincipalType;
-use airunner_e2e::http;
+use airunner_e2e::{Line, http};
 use airunner_proto::{
     ca::v1::{RevokeCertificatesRequest, RevokeCertificatesResponse},
     principal::v1::{SuspendPrincipalRequest, SuspendPrincipalResponse},
@@ -15,7 +15,6 @@ use tonic::Code;
 use crate::{
     aws::{OFFLINE_ROOT, World, in_aws},
     bed::*,
-    line::Line,
 };
 
 /// How long a denial may take to reach another server.
@@ -38,9 +37,10 @@ struct Server {
 
 impl Server {
     async fn start(world: &World) -> Self {
-        let line = Line::to(&world.place.endpoint).await;
+        let emulator = world.place.endpoint.trim_start_matches("http://").parse().unwrap();
+        let line = Line::to(emulator).await;
         let mut command = world.command(&["--ready-fd", "1"]);
-        command.env("AIRUNNER_AWS_ENDPOINT", format!("http://{}", line.address));
+        command.env("AIRUNNER_AWS_ENDPOINT", format!("http://{}", line.address()));
         Self { process: Process::start(command), line }
     }
 }
@@ -157,7 +157,7 @@ fn a_table_that_is_dead_is_named_by_ready_until_it_answers_again() {
         let server = Server::start(&world).await;
         let admin = world.bed.connect(&server.process, &world.bed.admin()).await;
         assert_eq!(admin.probe(LIST_PRINCIPALS).await.unwrap().code, Code::Ok);
-        server.line.silence("airunner_prod_principals");
+        server.line.close_to("\"airunner_prod_principals\"");
         // Nothing asks this table but those who list it: what is asked of it is refused, by name and at once.
         let refused = Mutex::new(Vec::new());
         until("the table is found to be dead", async || {

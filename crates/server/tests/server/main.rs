@@ -11,6 +11,4 @@ mod clock;
 mod denial;
 mod disk;
 mod embedded;
-#[cfg(feature = "aws")]
-mod line;
 mod silence;

@@ -109,19 +109,32 @@ impl AttachArgs {
         }
         let watching = watch(client, context.output, job_id, self.from.0, None, signals.next());
         let writer = Writer::new(context, client, job_id, self.take);
-        let mut feeding = std::pin::pin!(input::feed(writer, has_terminal));
-        let mut watching = std::pin::pin!(watching);
-        let mut is_fed = false;
-        loop {
-            tokio::select! {
-                outcome = &mut watching => return outcome,
-                fed = &mut feeding, if !is_fed => {
-                    fed?;
-                    is_fed = true;
-                }
-            }
-        }
+        // What this one does not send another may.
+        watch_and_feed(watching, input::feed(writer, has_terminal), async || {}).await
     }
+}
+
+/// Follows a job while it is fed. `unfed` is what becomes of it where that fails, or is left in the middle.
+pub(super) async fn watch_and_feed(
+    watching: impl Future<Output = Result<Outcome>>,
+    feeding: impl Future<Output = Result<()>>,
+    unfed: impl AsyncFnOnce(),
+) -> Result<Outcome> {
+    let (mut watching, mut feeding) = (std::pin::pin!(watching), std::pin::pin!(feeding));
+    let outcome = tokio::select! {
+        outcome = &mut watching => outcome?,
+        fed = &mut feeding => {
+            if let Err(failure) = fed {
+                unfed().await;
+                return Err(failure);
+            }
+            return watching.await;
+        }
+    };
+    if matches!(outcome, Outcome::Detached { .. }) {
+        unfed().await;
+    }
+    Ok(outcome)
 }
 
 /// The failure, with the code that tells it from the job's own.

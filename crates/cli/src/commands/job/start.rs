@@ -142,26 +142,9 @@ async fn follow(
     if let Manner::Watched = manner {
         return watching.await;
     }
-    let mut watching = std::pin::pin!(watching);
-    let writer = Writer::new(context, client, job_id, false);
-    let mut feeding = std::pin::pin!(input::feed(writer, false));
-    let mut is_fed = false;
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut watching => break outcome?,
-            fed = &mut feeding, if !is_fed => {
-                if let Err(failure) = fed {
-                    input::stop(client, context.output, job_id).await;
-                    return Err(failure);
-                }
-                is_fed = true;
-            }
-        }
-    };
-    if !is_fed && matches!(outcome, Outcome::Detached { .. }) {
-        input::stop(client, context.output, job_id).await;
-    }
-    Ok(outcome)
+    let feeding = input::feed(Writer::new(context, client, job_id, false), false);
+    attach::watch_and_feed(watching, feeding, async || input::stop(client, context.output, job_id).await)
+        .await
 }
 
 /// Starts the job. Whoever does not want to wait any longer is told that it may still come.

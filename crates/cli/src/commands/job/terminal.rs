@@ -95,31 +95,26 @@ pub(super) async fn sit_at(
             let way = if error.is(Label::InputTaken) { &way } else { "" };
             raw.aside(|| context.output.note(&format!("airunner: what is typed is not sent: {error}{way}")));
         }
-        std::future::pending::<()>().await;
     };
     let reading = async {
         read(context.output, &raw, &pieces).await;
         drop(detach);
-        std::future::pending::<()>().await;
     };
     let resizing = async {
         while resized.recv().await.is_some() {
             let _full = pieces.try_send(Piece::Size(size()));
         }
-        std::future::pending::<()>().await;
     };
     let watching = attach::watch(client, context.output, job_id, from, Some(&raw), stop);
+    // The outcome is the watcher's, whatever becomes of the keys.
+    let typing = async {
+        tokio::join!(sending, reading, resizing);
+        std::future::pending().await
+    };
     tokio::select! {
         outcome = watching => outcome,
-        () = sending => unreachable_end(),
-        () = reading => unreachable_end(),
-        () = resizing => unreachable_end(),
+        never = typing => never,
     }
-}
-
-/// None of the others ever ends.
-fn unreachable_end() -> Result<Outcome> {
-    Err(Error::internal("nobody watches the job any more").into())
 }
 
 /// What is sent to the job.
