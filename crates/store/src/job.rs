@@ -367,8 +367,8 @@ fn cancel(rows: &mut dyn Rows, id: &JobId, cancellation: Cancellation, audit: &A
         state => return Err(Error::new(Label::JobEnded, format!("the job has ended: it is {state}"))),
     };
     rows.update_job(&after)?;
-    input::forget(rows, &after)?;
     if after.state.has_ended() {
+        input::forget(rows, &after)?;
         // A job that waits for another attempt has the event of its last one at this place; that one stays.
         rows.insert_event(id, &end_event(&after, AttemptOutcome::Cancelled(None), now))?;
     }

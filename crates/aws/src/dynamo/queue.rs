@@ -238,11 +238,13 @@ impl DynamoRows {
     }
 
     fn put_queue(&mut self, queue: &QueueName, row: &QueueRow, now: Timestamp) -> Result<()> {
+        // A clock may be lost. A lane may not: what waits in it, for however long, would never be found.
+        let ttl = row.lanes.is_empty().then(|| ttl(now));
         let fields = Fields::default()
             .json("lanes", &row.lanes)?
             .json("clocks", &row.clocks)?
             .time("written_at", now)
-            .number("ttl", ttl(now));
+            .number_or_none("ttl", ttl);
         self.tx.put(RowKey::of(&QUEUES, queue.as_str()), fields.done());
         self.tx.link.queues.outdate(queue);
         Ok(())

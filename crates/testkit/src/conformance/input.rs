@@ -1,7 +1,8 @@
 //! How a `JobStore` keeps what goes into a job: in order, up to a limit, from one writer at a time.
 
 use airunner_core::{
-    AttemptOutcome, Exit, InputWrite, InputWriter, Job, JobId, Label, Result, Stores, TerminalSize, WriterId,
+    AttemptOutcome, Cancellation, Exit, InputWrite, InputWriter, Job, JobId, Label, Result, Stores,
+    TerminalSize, WriterId,
 };
 
 use super::world::{NOW, World, refused};
@@ -99,6 +100,15 @@ pub async fn what_was_typed_at_a_terminal_is_never_typed_again(stores: Stores) {
     write(&world, bytes(job.id, b"yes\r")).await.unwrap();
     write(&world, InputWrite { size: Some(SIZE), ..bytes(job.id, b"") }).await.unwrap();
     let all = [(1, b"yes\r".to_vec(), false, None), (2, Vec::new(), false, Some(SIZE))];
+    assert_eq!(read(&world, &job).await, all);
+    // One that is told to stop runs on for a while, and may be asked something.
+    let cancellation = Cancellation {
+        at: NOW,
+        signal: 15,
+        grace: std::time::Duration::from_secs(10),
+        by: "alice".to_owned(),
+    };
+    world.stores.jobs.cancel_job(&job.id, cancellation, audit("job.cancel", "x", NOW)).await.unwrap();
     assert_eq!(read(&world, &job).await, all);
     world.complete("w1", &job, AttemptOutcome::HandedBack).await.unwrap();
     assert_eq!(read(&world, &job).await, []);
