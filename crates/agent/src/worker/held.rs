@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use airunner_core::Monotonic;
-use airunner_proto::job::v1::Terminal;
+use airunner_core::{Monotonic, TerminalSize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +36,7 @@ pub(super) enum Control {
     /// Write this to its standard input, and end that if so.
     Input { bytes: Vec<u8>, end: bool },
     /// Give its terminal this size.
-    Resize(Size),
+    Resize(TerminalSize),
 }
 
 /// How a job is to be stopped.
@@ -45,21 +44,6 @@ pub(super) enum Control {
 pub(super) struct Cancel {
     pub(super) signal: i32,
     pub(super) grace: Duration,
-}
-
-/// The size of a terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) rows: u16,
-    pub(super) columns: u16,
-}
-
-impl Size {
-    /// None where the server says what no terminal can be.
-    pub(super) fn of(terminal: Terminal) -> Option<Self> {
-        let (rows, columns) = (u16::try_from(terminal.rows).ok()?, u16::try_from(terminal.columns).ok()?);
-        Some(Self { rows, columns })
-    }
 }
 
 #[derive(Debug)]

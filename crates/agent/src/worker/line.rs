@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use airunner_client::{Backoff, Error, Result};
-use airunner_proto::job::v1::{Claim, DequeueJobsRequest, dequeue_jobs_response::Message};
+use airunner_core::TerminalSize;
+use airunner_proto::job::v1::{Claim, DequeueJobsRequest, Terminal, dequeue_jobs_response::Message};
 
 use super::{
-    held::{Cancel, Control, Held, Size},
+    held::{Cancel, Control, Held},
     outbox::{FLUSH_AFTER, FLUSH_ECHO_AFTER, Outbox},
     shared::Shared,
     task,
@@ -96,7 +97,7 @@ fn heard(shared: &Arc<Shared>, number: u64, message: Message) {
             with(shared, &input.job_id, input.attempt, |held| held.input(number, piece));
         }
         Message::Resize(resize) => {
-            if let Some(size) = resize.terminal.and_then(Size::of) {
+            if let Some(size) = resize.terminal.and_then(size) {
                 let piece = Control::Resize(size);
                 with(shared, &resize.job_id, resize.attempt, |held| held.input(number, piece));
             }
@@ -139,6 +140,11 @@ fn claimed(shared: &Arc<Shared>, mut claim: Claim) -> Result<()> {
         controls,
     ));
     Ok(())
+}
+
+/// None where the server says what no terminal can be.
+pub(super) fn size(terminal: Terminal) -> Option<TerminalSize> {
+    TerminalSize::new(terminal.rows, terminal.columns).ok()
 }
 
 fn unreadable(what: &str) -> Error {

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use airunner_core::TerminalSize;
 use airunner_exec::{Exit, Job, STOP_GRACE, Signal};
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    held::{Cancel, Control, Held, Size},
+    held::{Cancel, Control, Held},
     shared::Shared,
     used::Used,
 };
@@ -41,7 +42,7 @@ pub(super) struct Attendant {
     controls: mpsc::UnboundedReceiver<Control>,
     pieces: mpsc::UnboundedSender<Piece>,
     /// What the terminal is to be, if that was said before there was one.
-    size: Option<Size>,
+    size: Option<TerminalSize>,
 }
 
 impl Attendant {

@@ -18,7 +18,8 @@ use super::{
     complete::complete,
     confinement::Confinement,
     git,
-    held::{Control, Held, Size},
+    held::{Control, Held},
+    line::size,
     process::{Attendant, Piece, Stopped},
     shared::Shared,
     workspace::Workspace,
@@ -167,7 +168,7 @@ impl Task {
         for (name, value) in &self.work.environment {
             spec = spec.env(name, value);
         }
-        if let Some(size) = job.terminal.and_then(Size::of) {
+        if let Some(size) = job.terminal.and_then(size) {
             spec = spec.pty(size.rows, size.columns);
         }
         Ok(spec)
