@@ -135,8 +135,8 @@ impl Fleet {
             jumped.map_or_else(
                 || judge_clock(now, self.id, reply, |row| self.life(row)),
                 |ahead| {
-                    let seconds = ahead.as_secs();
-                    Verdict::Wrong(format!("the machine's clock jumped {seconds} s ahead: set it right"))
+                    let seconds = ahead.as_secs_f64();
+                    Verdict::Wrong(format!("the machine's clock jumped {seconds:.0} s ahead: set it right"))
                 },
             )
         };
