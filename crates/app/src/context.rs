@@ -45,6 +45,8 @@ pub struct Settings {
     pub on_fork: OnFork,
     /// Refuse every job whose like waits or runs.
     pub unique_jobs: bool,
+    /// How long jobs and their output are kept.
+    pub retention: RetentionPolicy,
     /// Names of the server, which no principal may have.
     pub server_names: Vec<DnsName>,
     /// Addresses in the server's certificate.
@@ -70,6 +72,30 @@ impl Settings {
     }
 }
 
+/// How long jobs that ended are kept, and how much of what they printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    /// A job is deleted so long after its end.
+    pub jobs: Duration,
+    /// Its output goes so long after its end; with the job at the latest.
+    pub output: Duration,
+    /// Bytes of output of all jobs together; past them that of the job goes that ended first. None is no bound.
+    pub output_total: Option<u64>,
+    /// How much longer rows are left to the store where that removes them by itself.
+    pub late: Duration,
+}
+
+impl RetentionPolicy {
+    /// How long jobs and output are kept where nothing is said.
+    pub const DEFAULT: Duration = Duration::from_hours(30 * 24);
+}
+
+impl Default for RetentionPolicy {
+    fn default() -> Self {
+        Self { jobs: Self::DEFAULT, output: Self::DEFAULT, output_total: None, late: Duration::ZERO }
+    }
+}
+
 /// What is counted for the metrics.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each counts what its name says, since the start")]
@@ -81,6 +107,10 @@ pub struct Counters {
     pub enrolled: AtomicU64,
     pub revoked: AtomicU64,
     pub leases_expired: AtomicU64,
+    pub jobs_pruned: AtomicU64,
+    pub output_pruned_bytes: AtomicU64,
+    /// Bytes of output that are kept, as of the last time that this server went through all of it.
+    pub output_kept_bytes: AtomicU64,
     /// From the writing of a denial to its being in force here.
     pub revocation_lag: Durations<1_000>,
     /// How long jobs were visible in their queue before a worker had them.

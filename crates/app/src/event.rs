@@ -80,7 +80,7 @@ pub enum WatchMessage {
     Control(ControlEvent),
     /// Output.
     Output(OutputChunk),
-    /// Output up to here is gone: the job printed more than is kept.
+    /// Output up to here is gone: the job printed more than is kept, or it was kept for long enough.
     Gap(Sequence),
     /// The job has ended, and everything of it was read.
     Ended(Box<Job>),
@@ -160,6 +160,7 @@ impl Events {
             job_id: *id,
             after,
             since,
+            gap: Sequence::default(),
             filter,
             outbox: VecDeque::from([WatchMessage::Attached(after)]),
             notify,
@@ -211,6 +212,8 @@ pub struct Watcher {
     job_id: JobId,
     after: Sequence,
     since: Option<Timestamp>,
+    /// Up to where the reader was told that output is gone.
+    gap: Sequence,
     filter: WatchFilter,
     outbox: VecDeque<WatchMessage>,
     notify: Arc<Notify>,
@@ -265,7 +268,9 @@ impl Watcher {
                 events.retain(|event| event.sequence < last);
             }
         }
-        if let Some(until) = output.lost_until.filter(|_| self.filter.output.is_some()) {
+        let is_news = |until: &Sequence| self.filter.output.is_some() && *until > self.gap;
+        if let Some(until) = output.lost_until.filter(is_news) {
+            self.gap = until;
             self.outbox.push_back(WatchMessage::Gap(until));
         }
         Ok(self.merge(events, output.chunks, READ_EVENTS as usize))

@@ -8,7 +8,7 @@ use std::{
 
 use airunner_core::{Fencing, Result};
 
-use crate::{context::Context, fleet::Fleet};
+use crate::{context::Context, fleet::Fleet, retention::Retention};
 
 /// How often the list is run.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -21,24 +21,38 @@ const KEEP_CHANGES: Duration = Duration::from_hours(7 * 24);
 /// How long a silent server's row is kept.
 const KEEP_SERVERS: Duration = Duration::from_hours(1);
 
+/// The pause between two parts of what is let go, while that lags: half of the time and more is others'.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The background work.
 pub struct Housekeeping {
     context: Arc<Context>,
     fleet: Arc<Fleet>,
+    retention: Retention,
 }
 
 impl Housekeeping {
     pub(crate) fn new(context: Arc<Context>, fleet: Arc<Fleet>) -> Self {
-        Self { context, fleet }
+        let retention = Retention::new(context.clone());
+        Self { context, fleet, retention }
     }
 
     /// Does the work whenever this server holds the lease, until it is dropped.
     pub async fn run(&self) {
         loop {
-            if let Err(error) = self.step().await {
+            let done = self.turn().await.unwrap_or_else(|error| {
                 tracing::warn!(?error, "housekeeping is put off");
+                None
+            });
+            let mut rest = INTERVAL;
+            while let Some(fencing) = done.filter(|_| self.retention.is_behind() && rest > PAUSE) {
+                self.context.clock.sleep(PAUSE).await;
+                rest -= PAUSE;
+                if let Err(error) = self.retention.step(fencing).await {
+                    tracing::warn!(?error, "what was kept for long enough is let go later");
+                }
             }
-            self.context.clock.sleep(INTERVAL).await;
+            self.context.clock.sleep(rest).await;
         }
     }
 
@@ -48,16 +62,21 @@ impl Housekeeping {
     /// # Errors
     /// `store-unavailable` and the like; `version-conflict` when another took the lease meanwhile.
     pub async fn step(&self) -> Result<bool> {
+        Ok(self.turn().await?.is_some())
+    }
+
+    async fn turn(&self) -> Result<Option<Fencing>> {
         if !self.fleet.is_clock_good() {
-            return Ok(false);
+            return Ok(None);
         }
         let now = self.context.now();
         let lease = self.context.stores.servers.hold_housekeeping(&self.fleet.id(), now, LEASE).await?;
-        let Some(fencing) = lease else { return Ok(false) };
+        let Some(fencing) = lease else { return Ok(None) };
         self.expire_leases(fencing).await?;
         self.context.stores.changes.prune_changes(now.minus(KEEP_CHANGES), STEP).await?;
         self.context.stores.servers.prune_servers(now.minus(KEEP_SERVERS)).await?;
-        Ok(true)
+        self.retention.step(fencing).await?;
+        Ok(Some(fencing))
     }
 
     async fn expire_leases(&self, fencing: Fencing) -> Result<()> {

@@ -19,6 +19,7 @@ pub mod live;
 pub mod principal;
 mod recent;
 mod recheck;
+mod retention;
 pub mod seal;
 pub mod status;
 mod steady;
@@ -27,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 
 use airunner_core::{Clock, KeyPurpose, KeyWrap, Result, SecureRandom, Stores};
 
-pub use context::{Counters, OnFork, Settings};
+pub use context::{Counters, OnFork, RetentionPolicy, Settings};
 
 use crate::{
     audit::Audit,

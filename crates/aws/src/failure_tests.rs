@@ -207,7 +207,8 @@ async fn read_of(answers: impl IntoIterator<Item = Answer>) -> (Result<bool>, us
     let random = Arc::new(SeededRandom::new(1));
     let output = MemoryStore::new(1).stores().output;
     let client = replayed.aws.dynamodb().clone();
-    let stores = DynamoStore::open(client, names, random, output).stores();
+    let stores =
+        DynamoStore::open(client, names, random, output, std::time::Duration::from_hours(24)).stores();
     let found = stores.principals.get_principal(&records::id("w1")).await;
     (found.map(|found| found.is_some()), replayed.asked(), stores.measures.unanswering())
 }

@@ -13,8 +13,10 @@ use std::{
     time::Duration,
 };
 
-use airunner_core::{Error, JobId, Label, OutputChunk, OutputRead, OutputStore, Result, Sequence};
-use airunner_store::output::{check, record};
+use airunner_core::{
+    Error, JobId, KeptOutput, Label, OutputChunk, OutputRead, OutputStore, Result, Sequence,
+};
+use airunner_store::output::{all_of, check, record};
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
@@ -141,6 +143,28 @@ impl OutputStore for S3Output {
         let _permit = self.reading.acquire().await.map_err(Error::internal)?;
         Ok(self.inner.bucket.list(job_id, Some(attempt)).await?.last_of(attempt))
     }
+
+    async fn kept_outputs(&self, after: Option<JobId>, limit: u32) -> Result<Vec<KeptOutput>> {
+        let _permit = self.reading.acquire().await.map_err(Error::internal)?;
+        self.inner.bucket.jobs(after, limit as usize).await
+    }
+
+    async fn release_output(&self, job_id: &JobId) -> Result<u64> {
+        let listing = self.inner.bucket.list(job_id, None).await?;
+        let Some(last) = listing.objects.last() else { return Ok(0) };
+        let gone: Vec<_> = listing.objects.iter().map(|object| object.key(*job_id)).collect();
+        let lost = all_of(last.first.attempt());
+        self.inner.let_go(*job_id, &listing, lost, gone).await?;
+        self.inner.forget_tail(*job_id);
+        Ok(listing.bytes())
+    }
+
+    async fn remove_output(&self, job_id: &JobId) -> Result<u64> {
+        let bytes = self.inner.bucket.list(job_id, None).await?.bytes();
+        self.inner.bucket.delete(&self.inner.bucket.keys(job_id).await?).await?;
+        self.inner.forget_tail(*job_id);
+        Ok(bytes)
+    }
 }
 
 impl Tail {
@@ -202,13 +226,27 @@ impl Inner {
             lost = Some(Sequence::from_u64(pair[1].first.as_u64().saturating_sub(1)));
         }
         let Some(lost) = lost else { return Ok(total) };
-        // First it is written that they go, so that nobody misses them unawares.
+        self.let_go(job, &listing, lost, gone).await?;
+        Ok(total)
+    }
+
+    /// Deletes objects. First it is written that what they hold, up to `lost`, goes, so that nobody misses it unawares.
+    async fn let_go(
+        &self,
+        job: JobId,
+        listing: &Listing,
+        lost: Sequence,
+        mut gone: Vec<String>,
+    ) -> Result<()> {
         self.bucket.put_new(&names::lost_key(job, lost), Vec::new()).await?;
         gone.extend(
             listing.lost.iter().filter(|older| **older < lost).map(|older| names::lost_key(job, *older)),
         );
-        self.bucket.delete(&gone).await?;
-        Ok(total)
+        self.bucket.delete(&gone).await
+    }
+
+    fn forget_tail(&self, job: JobId) {
+        lock(&self.tails).remove(&job);
     }
 }
 

@@ -246,6 +246,8 @@ pub struct JobControl {
     pub lease: Option<Lease>,
     /// The request to stop it.
     pub cancellation: Option<Cancellation>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
 }
 
 /// What enqueuing came to.
@@ -339,6 +341,10 @@ pub trait JobStore: Send + Sync {
     /// Takes back leases whose deadline was before `now - 2 s`, at most `limit`. A `fencing` older than the newest
     /// is `version-conflict`.
     async fn expire_leases(&self, now: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<Job>>;
+
+    /// Deletes jobs that ended before `before`, about the first to end first and at most `limit`, each with its events
+    /// and its input. Those that it deleted. A `fencing` older than the newest is `version-conflict`.
+    async fn prune_jobs(&self, before: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<JobId>>;
 
     /// The job of this id.
     async fn get_job(&self, id: &JobId) -> Result<Option<Job>>;

@@ -55,7 +55,7 @@ pub use job_spec::{JobSpec, Labels, ProcessType, Repository, holds_all};
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use label::{Kind, Label};
 pub use measure::{Durations, Intent, StoreMeasures, Traffic};
-pub use output::{OutputChunk, OutputRead, OutputStore, OutputStream};
+pub use output::{KeptOutput, OutputChunk, OutputRead, OutputStore, OutputStream};
 pub use page::{Page, PageRequest};
 pub use permission::{Permission, Role};
 pub use principal::{

@@ -38,6 +38,16 @@ pub struct OutputRead {
     pub lost_until: Option<Sequence>,
 }
 
+/// How much output of a job is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptOutput {
+    /// The job.
+    pub job_id: JobId,
+    /// Bytes that its output takes up, with what the store needs around them. None is left of a job whose output was
+    /// let go.
+    pub bytes: u64,
+}
+
 /// Keeps output.
 #[async_trait]
 pub trait OutputStore: Send + Sync {
@@ -50,4 +60,15 @@ pub trait OutputStore: Send + Sync {
 
     /// The last chunk that was kept for this attempt; none if there is none.
     async fn last_output(&self, job_id: &JobId, attempt: u32) -> Result<Option<Sequence>>;
+
+    /// What is kept, a job each, in order of their ids from the one after `after` on, about `limit` jobs. A job is
+    /// there as long as anything of it is, be it only that its output was let go.
+    async fn kept_outputs(&self, after: Option<JobId>, limit: u32) -> Result<Vec<KeptOutput>>;
+
+    /// Lets all output of a job go that prints no more: whoever asks for it is told that it is gone. How many bytes
+    /// that freed.
+    async fn release_output(&self, job_id: &JobId) -> Result<u64>;
+
+    /// Forgets that the job ever printed something: for jobs that are gone. How many bytes that freed.
+    async fn remove_output(&self, job_id: &JobId) -> Result<u64>;
 }

@@ -322,6 +322,10 @@ impl JobStore for Gated<dyn JobStore> {
         self.inner.expire_leases(now, limit, fencing).await
     }
 
+    async fn prune_jobs(&self, before: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<JobId>> {
+        self.inner.prune_jobs(before, limit, fencing).await
+    }
+
     async fn get_job(&self, id: &JobId) -> Result<Option<Job>> {
         self.inner.get_job(id).await
     }

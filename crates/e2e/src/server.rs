@@ -8,7 +8,7 @@ use std::{
 };
 
 use airunner_app::{
-    App, OnFork, Settings,
+    App, OnFork, RetentionPolicy, Settings,
     bootstrap::{CaPlan, IssuingKey, Site, ensure_ca, ensure_keyring},
     principal::new_principal,
     status::Freshness,
@@ -58,6 +58,8 @@ pub struct TestServerOptions {
     pub on_fork: OnFork,
     /// How long a predecessor goes on counting.
     pub overlap: Duration,
+    /// How long jobs and output are kept.
+    pub retention: RetentionPolicy,
     /// The gates of its stores.
     pub gates: Gates,
     /// One CA that signs leaves directly, whose key the test holds: [`TestServer::root_key`].
@@ -82,6 +84,7 @@ impl Default for TestServerOptions {
             rates: RateLimits::default(),
             on_fork: OnFork::Refuse,
             overlap: Settings::DEFAULT_OVERLAP,
+            retention: RetentionPolicy::default(),
             gates: Gates::default(),
             single_ca: false,
             no_auth: false,
@@ -400,6 +403,7 @@ fn settings(options: &TestServerOptions, addresses: Addresses) -> Settings {
         overlap: options.overlap,
         on_fork: options.on_fork,
         unique_jobs: false,
+        retention: options.retention,
         server_names: Vec::new(),
         server_addresses: Vec::new(),
         api_address: addresses.api.to_string(),

@@ -144,7 +144,14 @@ impl Cloud {
         let tables = tables(config);
         check_tables(self.aws.dynamodb(), &tables).await?;
         let output = self.output(config).await?;
-        Ok(DynamoStore::open(self.aws.dynamodb().clone(), tables, random, output).stores())
+        Ok(DynamoStore::open(
+            self.aws.dynamodb().clone(),
+            tables,
+            random,
+            output,
+            config.jobs().retention().jobs,
+        )
+        .stores())
     }
 
     /// Finds the key called `name`, or makes it. Returns whether it was missing.

@@ -1,9 +1,9 @@
 //! Opens what a configuration names: the store, the master key, and the environment over them. What an environment
 //! does is `airunner-app`'s; making one is `bootstrap.rs`.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use airunner_app::{App, Settings, issuer::OutsideKeys};
+use airunner_app::{App, RetentionPolicy, Settings, issuer::OutsideKeys};
 use airunner_core::{Clock, DnsName, Error, Keyring, Label, Result, SecureRandom, Stores};
 use airunner_store::{MemoryStore, SqliteOptions, SqliteStore, output::Measured};
 
@@ -106,11 +106,22 @@ pub fn settings(config: &Config) -> Settings {
         overlap: config.ca().overlap(),
         on_fork: config.ca().on_fork(),
         unique_jobs: config.jobs().unique(),
+        retention: retention(config),
         server_names: server_names(config),
         server_addresses: server_addresses(config),
         api_address: config.server().api_address(),
         public_address: config.server().public_address(),
     }
+}
+
+/// How long jobs and output are kept. DynamoDB removes rows by itself and for nothing, most within a day or two of their
+/// time to live: only what it has not removed by then is deleted by a server.
+fn retention(config: &Config) -> RetentionPolicy {
+    let late = match config.store().backend() {
+        Backend::DynamoDb => Duration::from_hours(3 * 24),
+        Backend::Memory | Backend::Sqlite => Duration::ZERO,
+    };
+    RetentionPolicy { late, ..config.jobs().retention() }
 }
 
 /// DNS names of the server's certificate: those that it is given, then `localhost`.

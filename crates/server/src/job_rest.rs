@@ -15,7 +15,7 @@ use airunner_proto::job::v1::{
 };
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, Uri, header};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
 use percent_encoding::percent_decode_str;
@@ -214,13 +214,17 @@ impl Translate for JobCall {
         let content = read_body(&parts, body, limits).await?;
         let message = self.message(&parts.uri, &content)?;
         let call = grpc_request(self.act.rpc(), &message, &parts.headers)?;
-        Ok((call, JobReply { act: self.act }))
+        let follows =
+            parts.uri.query().is_some_and(|query| query.split('&').any(|part| part == "follow=true"));
+        Ok((call, JobReply { act: self.act, follows }))
     }
 }
 
 /// How the answer is sent.
 pub struct JobReply {
     act: Act,
+    /// Whether the answer lasts as long as the job, which may print nothing for long.
+    follows: bool,
 }
 
 impl Transcode for JobReply {
@@ -245,7 +249,8 @@ impl JobReply {
         B::Error: Into<BoxError> + Send,
     {
         let (code, document) = match self.act {
-            Act::Output { as_document: false } => return Ok(raw(frames)),
+            Act::Output { as_document: false } if self.follows => return Ok(raw(None, frames)),
+            Act::Output { as_document: false } => return so_far(frames).await,
             Act::Output { as_document: true } => (StatusCode::OK, both(frames).await?),
             Act::Start => {
                 let started: StartJobResponse = only(&mut frames).await?;
@@ -313,22 +318,20 @@ where
     B::Error: Into<BoxError>,
 {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    loop {
-        match next(&mut frames).await? {
-            Next::Message(message) => {
-                let chunk = GetJobOutputResponse::decode(message).map_err(broken)?;
-                let of = if chunk.stream() == OutputStream::Stderr { &mut stderr } else { &mut stdout };
-                of.extend_from_slice(&chunk.data);
-                if stdout.len() + stderr.len() > DOCUMENT {
-                    return Err(too_much());
-                }
-            }
-            Next::End(status) if status.code() == Code::Ok => {
-                return Ok(json!({ "stdout": BASE64.encode(&stdout), "stderr": BASE64.encode(&stderr) }));
-            }
-            Next::End(status) => return Err(status),
+    let mut is_whole = true;
+    while let Some(chunk) = chunk(&mut frames).await? {
+        let of = if chunk.stream() == OutputStream::Stderr { &mut stderr } else { &mut stdout };
+        of.extend_from_slice(&chunk.data);
+        is_whole &= chunk.lost_until == 0;
+        if stdout.len() + stderr.len() > DOCUMENT {
+            return Err(too_much());
         }
     }
+    let mut document = json!({ "stdout": BASE64.encode(&stdout), "stderr": BASE64.encode(&stderr) });
+    if !is_whole {
+        document["incomplete"] = true.into();
+    }
+    Ok(document)
 }
 
 fn too_much() -> Status {
@@ -339,19 +342,66 @@ fn too_much() -> Status {
     crate::error::status(&error, "")
 }
 
-/// The bytes as they came.
-fn raw<B>(frames: Frames<B>) -> Response<Body>
+/// The bytes that there are. A header says so where the first of them are gone; where all are, there is nothing to send.
+async fn so_far<B>(mut frames: Frames<B>) -> Result<Response<Body>, Status>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError> + Send,
 {
-    let mut response = Response::new(Body::new(Raw { frames }.boxed_unsync()));
+    let mut first = chunk(&mut frames).await?;
+    let is_whole = first.as_ref().is_none_or(|chunk| chunk.lost_until == 0);
+    if !is_whole {
+        first = chunk(&mut frames).await?;
+        if first.is_none() {
+            return Err(all_gone());
+        }
+    }
+    let mut response = raw(first.map(|chunk| chunk.data), frames);
+    if !is_whole {
+        response.headers_mut().insert("airunner-output-incomplete", HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// The bytes as they come, after those of `first`.
+fn raw<B>(first: Option<Bytes>, frames: Frames<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError> + Send,
+{
+    let body = Raw { is_empty: first.is_none(), has_gap: false, first, frames };
+    let mut response = Response::new(Body::new(body.boxed_unsync()));
     mark(response.headers_mut(), "application/octet-stream");
     response
 }
 
-/// The data of output messages, without a copy. Where the stream fails, the body breaks off.
+/// The next message of output; none at its end.
+async fn chunk<B>(frames: &mut Frames<B>) -> Result<Option<GetJobOutputResponse>, Status>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    match next(frames).await? {
+        Next::Message(message) => GetJobOutputResponse::decode(message).map(Some).map_err(broken),
+        Next::End(status) if status.code() == Code::Ok => Ok(None),
+        Next::End(status) => Err(status),
+    }
+}
+
+fn all_gone() -> Status {
+    let error = airunner_core::Error::new(
+        airunner_core::Label::NotFound,
+        "what the job printed is no longer kept: its status tells how it ended",
+    );
+    crate::error::status(&error, "")
+}
+
+/// The data of output messages, without a copy. Where the stream fails, or all that it had is gone, the body breaks off.
 struct Raw<B> {
+    /// What was read to know how the answer begins.
+    first: Option<Bytes>,
+    is_empty: bool,
+    has_gap: bool,
     frames: Frames<B>,
 }
 
@@ -367,12 +417,21 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         Poll::Ready(match ready!(self.frames.poll_next(cx)) {
-            Ok(Next::Message(message)) => {
-                let chunk = GetJobOutputResponse::decode(message);
-                Some(chunk.map(|chunk| Frame::data(chunk.data)).map_err(Into::into))
+            Ok(Next::Message(message)) => match GetJobOutputResponse::decode(message) {
+                Ok(chunk) => {
+                    self.has_gap |= chunk.lost_until != 0;
+                    self.is_empty &= chunk.data.is_empty();
+                    Some(Ok(Frame::data(chunk.data)))
+                }
+                Err(error) => Some(Err(error.into())),
+            },
+            Ok(Next::End(status)) if status.code() == Code::Ok => {
+                (self.is_empty && std::mem::take(&mut self.has_gap)).then(|| Err(all_gone().into()))
             }
-            Ok(Next::End(status)) if status.code() == Code::Ok => None,
             Ok(Next::End(status)) => Some(Err(status.into())),
             Err(error) => Some(Err(error)),
         })

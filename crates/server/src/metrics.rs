@@ -85,6 +85,7 @@ pub struct Metrics {
     handshakes_refused: Counter,
     known: Vec<String>,
     live: Gauge,
+    output_kept: Gauge,
     denied_principals: Gauge,
     revoked: Gauge,
     jobs: Family<State, Gauge>,
@@ -134,6 +135,11 @@ impl Metrics {
                 &mut registry,
                 "airunner_live_connections",
                 "Authenticated connections that are open",
+            ),
+            output_kept: registered(
+                &mut registry,
+                "airunner_output_kept_bytes",
+                "Bytes of output that are kept, as of the last time that this server went through all of it",
             ),
             denied_principals: registered(
                 &mut registry,
@@ -217,6 +223,8 @@ impl Metrics {
         let (principals, certificates) = app.status().len();
         self.denied_principals.set(i64::try_from(principals).unwrap_or(i64::MAX));
         self.revoked.set(i64::try_from(certificates).unwrap_or(i64::MAX));
+        let kept = app.counters().output_kept_bytes.load(Relaxed);
+        self.output_kept.set(i64::try_from(kept).unwrap_or(i64::MAX));
         self.issuer_expiry.clear();
         for issuer in app.issuers().current().issuers() {
             let labels = IssuerLabel { issuer: issuer.record.id.to_string() };
@@ -269,7 +277,7 @@ fn registered<M: Clone + Default + Metric>(registry: &mut Registry, name: &str, 
 }
 
 fn totals(registry: &mut Registry) -> Vec<(Counter, ReadTotal)> {
-    let all: [(&str, &str, ReadTotal); 7] = [
+    let all: [(&str, &str, ReadTotal); 9] = [
         ("airunner_forged", "Well-signed certificates that the registry does not know", |app| {
             app.counters().forged.load(Relaxed)
         }),
@@ -285,6 +293,12 @@ fn totals(registry: &mut Registry) -> Vec<(Counter, ReadTotal)> {
         }),
         ("airunner_certificates_revoked", "Certificates revoked", |app| app.counters().revoked.load(Relaxed)),
         ("airunner_leases_expired", "Leases that ran out", |app| app.counters().leases_expired.load(Relaxed)),
+        ("airunner_jobs_pruned", "Jobs deleted because they were kept for long enough", |app| {
+            app.counters().jobs_pruned.load(Relaxed)
+        }),
+        ("airunner_output_pruned_bytes", "Bytes of output that were let go by age or by the total", |app| {
+            app.counters().output_pruned_bytes.load(Relaxed)
+        }),
     ];
     all.into_iter().map(|(name, help, read)| (registered(registry, name, help), read)).collect()
 }

@@ -112,6 +112,16 @@ impl<E: Engine> JobStore for Ports<E> {
         .await
     }
 
+    async fn prune_jobs(&self, before: Timestamp, limit: u32, fencing: Fencing) -> Result<Vec<JobId>> {
+        self.in_parts(Intent::PruneJobs, limit, move |rows, limit| {
+            check_fencing(rows, fencing)?;
+            let over = rows.over_jobs(before, limit)?;
+            over.iter().try_for_each(|id| rows.delete_job(id))?;
+            Ok(over)
+        })
+        .await
+    }
+
     async fn get_job(&self, id: &JobId) -> Result<Option<Job>> {
         let id = *id;
         self.read(Intent::GetJob, move |rows| rows.job(&id)).await
@@ -147,12 +157,12 @@ impl<E: Engine> JobStore for Ports<E> {
 impl<E: Engine> Ports<E> {
     /// Runs an intent on up to `limit` jobs in as many transactions as the engine needs. What one of them did stands,
     /// whatever becomes of the next.
-    async fn in_parts(
+    async fn in_parts<T: Send + 'static>(
         &self,
         intent: Intent,
         limit: u32,
-        act: impl Fn(&mut dyn Rows, u32) -> Result<Vec<Job>> + Clone + Send + 'static,
-    ) -> Result<Vec<Job>> {
+        act: impl Fn(&mut dyn Rows, u32) -> Result<Vec<T>> + Clone + Send + 'static,
+    ) -> Result<Vec<T>> {
         let mut jobs = Vec::new();
         loop {
             let left = limit as usize - jobs.len();
@@ -415,5 +425,6 @@ pub fn control(job: &Job) -> JobControl {
         attempt: job.attempt,
         lease: job.lease.clone(),
         cancellation: job.cancellation.clone(),
+        finished_at: job.finished_at,
     }
 }

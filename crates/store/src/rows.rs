@@ -221,6 +221,10 @@ pub trait JobRows {
     fn advance_clock(&mut self, queue: &QueueName, priority: i32, rank: u64, now: Timestamp) -> Result<()>;
     /// Running jobs whose lease ended before `before`, first to end first.
     fn lapsed_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<Job>>;
+    /// Jobs that ended before `before`, about the first to end first.
+    fn over_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<JobId>>;
+    /// Deletes the job with all its events and its input.
+    fn delete_job(&mut self, id: &JobId) -> Result<()>;
     /// Running jobs that `holder` holds.
     fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>>;
     fn jobs_alike(&self, job: &Job) -> Result<Alike>;

@@ -14,7 +14,8 @@ use ring::digest::{Context, SHA256};
 use super::{
     DynamoRows,
     item::{Fields, Item, Row},
-    key::{JOB_SHARDS, RowKey, shard, ttl},
+    key::{JOB_SHARDS, RowKey, shard},
+    link::number_at,
     listing::{Bounds, Listing, at_one_time, numbered, timed},
     transaction::Rely,
 };
@@ -50,7 +51,7 @@ pub(super) fn read(item: &Item) -> Result<Job> {
     })
 }
 
-fn write(job: &Job, number: i64) -> Result<Item> {
+fn write(job: &Job, number: i64, ttl: Option<i64>) -> Result<Item> {
     let shard = shard_of(&job.id);
     let lease = job.lease.as_ref();
     let mut fields = Fields::default()
@@ -91,7 +92,7 @@ fn write(job: &Job, number: i64) -> Result<Item> {
     if !job.state.has_ended() {
         fields = fields.text("alike_shard", format!("{}#{shard}", likeness(job)));
     }
-    Ok(fields.number_or_none("ttl", job.finished_at.map(ttl)).done())
+    Ok(fields.number_or_none("ttl", ttl).done())
 }
 
 fn shard_of(id: &JobId) -> u8 {
@@ -157,6 +158,10 @@ fn listed(index: &'static str, partitions: Vec<String>, after: Option<Place>) ->
 
 fn of_state(state: JobState) -> Vec<String> {
     (0..JOB_SHARDS).map(|shard| format!("{state}#{shard}")).collect()
+}
+
+fn ended() -> impl Iterator<Item = JobState> {
+    JobState::ALL.iter().copied().filter(|state| state.has_ended())
 }
 
 impl DynamoRows {
@@ -287,6 +292,23 @@ impl JobRows for DynamoRows {
         self.jobs_where(&due(running, Bounds::to(before.as_millis())), limit, lapsed)
     }
 
+    /// In order of their coming: who came before `before` and has ended is over but for what ran across it.
+    fn over_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<JobId>> {
+        let listing = Listing {
+            bounds: Bounds::to(number_at(before)),
+            descending: false,
+            ..listed("by_state", ended().flat_map(of_state).collect(), None)
+        };
+        let over = |job: &Job| job.finished_at.is_some_and(|at| at < before);
+        Ok(self.jobs_where(&listing, limit, over)?.iter().map(|job| job.id).collect())
+    }
+
+    fn delete_job(&mut self, id: &JobId) -> Result<()> {
+        self.delete_parts(id)?;
+        self.tx.delete(RowKey::of(&JOBS, &id.to_string()));
+        Ok(())
+    }
+
     fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>> {
         let folded = holder.folded();
         let held = |job: &Job| job.lease.as_ref().is_some_and(|lease| lease.holder.folded() == folded);
@@ -335,7 +357,7 @@ impl JobRows for DynamoRows {
         if job.state == JobState::Scheduled && job.rank.is_none() {
             self.delays(&Lane::of(job));
         }
-        self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
+        self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number, None)?);
         if job.spec.unique {
             let item = Fields::default().word("job_id", job.id).done();
             self.tx.put(RowKey::of(&JOB_UNIQUE, &likeness(job)), item);
@@ -349,7 +371,9 @@ impl JobRows for DynamoRows {
         if job.state == JobState::Scheduled && job.rank.is_none() {
             self.delays(&Lane::of(job));
         }
-        self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number)?);
+        self.put_off_parts(&read(&before)?, job)?;
+        let ttl = job.finished_at.map(|at| self.ttl_of_job(at));
+        self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number, ttl)?);
         if job.spec.unique && job.state.has_ended() {
             self.tx.delete(RowKey::of(&JOB_UNIQUE, &likeness(job)));
         }

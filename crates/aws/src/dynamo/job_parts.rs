@@ -1,12 +1,14 @@
 //! Rows of a job's standard input and of its control events. An item holds 400 KB at most: what is larger is split.
 
-use airunner_core::{ControlEvent, Error, InputWriter, JobId, JobInput, Result, Sequence, TerminalSize};
-use airunner_store::backend::{EventRows, InputWritten};
+use airunner_core::{
+    ControlEvent, Error, InputWriter, JobId, JobInput, Result, Sequence, TerminalSize, Timestamp,
+};
+use airunner_store::backend::{EventRows, InputWritten, JobRows as _};
 
 use super::{
     DynamoRows,
     item::{Fields, Item, Row},
-    key::{RowKey, ttl},
+    key::RowKey,
     listing::{Bounds, Listing},
     transaction::Rely,
 };
@@ -70,14 +72,14 @@ impl DynamoRows {
     ) -> Result<()> {
         let written = self.read_input_written(id)?;
         let job = id.to_string();
-        let created = self.job_created(id)?;
+        let written_for = self.job_begins(id)?;
         let pieces: Vec<&[u8]> =
             if input.bytes.is_empty() { vec![&[]] } else { input.bytes.chunks(PIECE).collect() };
         let last = input.n + pieces.len() as u64 - 1;
         for (n, bytes) in (input.n..).zip(&pieces) {
             let fields = Fields::default().bytes("bytes", *bytes).flag("ended", input.end && n == last);
             let fields = fields.number_or_none("size", input.size.map(TerminalSize::to_u32));
-            let item = fields.number("ttl", ttl(created)).done();
+            let item = fields.number("ttl", self.ttl_of_part(written_for)).done();
             self.tx.put(RowKey::text(&JOB_INPUTS, &job, &piece(n)), item);
         }
         let item = Fields::default()
@@ -86,7 +88,7 @@ impl DynamoRows {
             .flag("ended", input.end)
             .word_or_none("writer", writer.map(|writer| writer.id))
             .number_or_none("writer_piece", writer.map(|writer| writer.piece))
-            .number("ttl", ttl(created))
+            .number("ttl", self.ttl_of_part(written_for))
             .done();
         self.tx.put(RowKey::text(&JOB_INPUTS, &job, WRITTEN), item);
         Ok(())
@@ -101,10 +103,10 @@ impl DynamoRows {
         Ok(())
     }
 
-    fn job_created(&self, id: &JobId) -> Result<airunner_core::Timestamp> {
-        use airunner_store::backend::JobRows as _;
+    /// When the job's latest attempt began, or may begin.
+    fn job_begins(&self, id: &JobId) -> Result<Timestamp> {
         let job = self.job(id)?.ok_or_else(|| Error::not_found("job", id))?;
-        Ok(job.created_at)
+        Ok(job.started_at.unwrap_or(job.created_at).max(job.visible_at))
     }
 
     fn events(&self, job: &JobId, bounds: Bounds, descending: bool) -> Listing<u64> {
@@ -133,7 +135,7 @@ impl DynamoRows {
 }
 
 /// The partition of the parts of an event that one item does not hold.
-fn overflow(job: &JobId, sequence: u64) -> String {
+pub(super) fn overflow(job: &JobId, sequence: u64) -> String {
     format!("{job}~{sequence}")
 }
 
@@ -176,11 +178,11 @@ impl EventRows for DynamoRows {
             .time("at", event.at)
             .text("kind", *first)
             .number("more", more.len())
-            .number("ttl", ttl(event.at))
+            .number("ttl", self.ttl_of_part(event.at))
             .done();
         self.tx.put(key, item);
         for (n, part) in (0..).zip(more) {
-            let item = Fields::default().text("kind", *part).number("ttl", ttl(event.at)).done();
+            let item = Fields::default().text("kind", *part).number("ttl", self.ttl_of_part(event.at)).done();
             self.tx.put(RowKey::number(&JOB_EVENTS, &overflow(job, event.sequence.as_u64()), n), item);
         }
         Ok(())

@@ -1,8 +1,11 @@
 //! What every transaction shares: the client, the tables' names, and what this process knows of the store.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use airunner_core::{ChangeNumber, SecureRandom, StoreMeasures, Timestamp};
@@ -12,6 +15,14 @@ use tokio::{runtime::Handle, sync::watch};
 use super::{circuit::Circuits, queue::Queues};
 use crate::tables::{Table, TableNames};
 
+/// Bits of a row's number that are not its time.
+const BITS: u32 = 20;
+
+/// The least number of a row that comes at `at`.
+pub(super) fn number_at(at: Timestamp) -> i64 {
+    at.as_millis() << BITS
+}
+
 pub(super) struct Link {
     pub(super) client: Client,
     pub(super) names: TableNames,
@@ -19,6 +30,8 @@ pub(super) struct Link {
     pub(super) circuits: Circuits,
     pub(super) measures: Arc<StoreMeasures>,
     pub(super) queues: Queues,
+    /// How long after its end the rows of a job are kept.
+    pub(super) job_retention: Duration,
     /// The newest change that this process has written or read.
     pub(super) heard: watch::Sender<ChangeNumber>,
     runtime: Handle,
@@ -32,6 +45,7 @@ impl Link {
         names: TableNames,
         random: Arc<dyn SecureRandom>,
         measures: Arc<StoreMeasures>,
+        job_retention: Duration,
     ) -> Self {
         // Servers that start with different counts seldom draw the same number.
         let arrivals = AtomicU32::new(u32::from_be_bytes(random.array()));
@@ -42,6 +56,7 @@ impl Link {
             circuits: Circuits::new(measures.clone()),
             measures,
             queues: Queues::default(),
+            job_retention,
             heard: watch::Sender::new(0),
             runtime: Handle::current(),
             arrivals,
@@ -63,9 +78,8 @@ impl Link {
 
     /// A number for a row that comes at `at`: it grows with time, and within a millisecond with what this process writes.
     pub(super) fn number(&self, at: Timestamp) -> i64 {
-        const BITS: u32 = 20;
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed) & ((1 << BITS) - 1);
-        (at.as_millis() << BITS) | i64::from(arrival)
+        number_at(at) | i64::from(arrival)
     }
 
     /// Waits for the store, on a thread that may block.

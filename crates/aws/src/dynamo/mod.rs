@@ -15,6 +15,7 @@ mod listing;
 mod principal;
 mod queue;
 mod registry;
+mod retention;
 mod server;
 mod setup;
 mod traffic;
@@ -51,16 +52,17 @@ pub struct DynamoStore {
 
 impl DynamoStore {
     /// The store in the tables that `names` are, which must be there (see [`check_tables`]), with output in `output`.
-    /// Must be called on a tokio runtime.
+    /// Rows of a job may go `job_retention` after its end. Must be called on a tokio runtime.
     pub fn open(
         client: Client,
         names: TableNames,
         random: Arc<dyn SecureRandom>,
         output: Arc<dyn OutputStore>,
+        job_retention: Duration,
     ) -> Self {
         let measures = Arc::default();
         let client = traffic::counted(&client);
-        let link = Arc::new(Link::new(client, names, random, Arc::clone(&measures)));
+        let link = Arc::new(Link::new(client, names, random, Arc::clone(&measures), job_retention));
         Self { stores: stores(Arc::new(DynamoEngine { link }), output, measures) }
     }
 

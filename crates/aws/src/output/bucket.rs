@@ -1,6 +1,6 @@
 //! The bucket: what is asked of S3. Names are `names.rs`'s.
 
-use airunner_core::{Error, JobId, Label, Result};
+use airunner_core::{Error, JobId, KeptOutput, Label, Result};
 use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
@@ -39,19 +39,66 @@ impl Bucket {
 
     /// What there is of a job: of one attempt and those after it, or of all.
     pub(super) async fn list(&self, job: &JobId, from: Option<u32>) -> Result<Listing> {
-        let request = self.aws.s3().list_objects_v2().bucket(&self.name).prefix(names::prefix(*job));
         let start = from.map(|attempt| names::before_attempt(*job, attempt));
-        let mut pages = request.set_start_after(start).into_paginator().send();
         let mut listing = Listing::default();
+        let take = |key: &str, size| {
+            listing.take(*job, key, size);
+            true
+        };
+        self.visit(names::prefix(*job), start, take).await?;
+        listing.sort();
+        Ok(listing)
+    }
+
+    /// Everything that is called as a job's output is.
+    pub(super) async fn keys(&self, job: &JobId) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let take = |key: &str, _| {
+            keys.push(key.to_owned());
+            true
+        };
+        self.visit(names::prefix(*job), None, take).await?;
+        Ok(keys)
+    }
+
+    /// The jobs after `after` that have objects, in order, with the bytes of these: `limit` at most.
+    pub(super) async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<KeptOutput>> {
+        let mut jobs: Vec<KeptOutput> = Vec::new();
+        let take = |key: &str, size| {
+            let Some(job_id) = names::job_of(key) else { return true };
+            if let Some(last) = jobs.last_mut().filter(|last| last.job_id == job_id) {
+                last.bytes += size;
+                return true;
+            }
+            let has_room = jobs.len() < limit;
+            if has_room {
+                jobs.push(KeptOutput { job_id, bytes: size });
+            }
+            has_room
+        };
+        self.visit(names::ALL.to_owned(), after.map(names::after_job), take).await?;
+        Ok(jobs)
+    }
+
+    /// Keys under `prefix` after `start`, with the bytes of their objects, until `visit` has had enough.
+    async fn visit(
+        &self,
+        prefix: String,
+        start: Option<String>,
+        mut visit: impl FnMut(&str, u64) -> bool,
+    ) -> Result<()> {
+        let request = self.aws.s3().list_objects_v2().bucket(&self.name).prefix(prefix);
+        let mut pages = request.set_start_after(start).into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| self.aws.failure(&self.deed("s3:ListBucket"), error))?;
             for object in page.contents() {
                 let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-                listing.take(*job, object.key().unwrap_or_default(), size);
+                if !visit(object.key().unwrap_or_default(), size) {
+                    return Ok(());
+                }
             }
         }
-        listing.sort();
-        Ok(listing)
+        Ok(())
     }
 
     /// Puts an object where none of this name is; one that is there stays as it is.

@@ -91,9 +91,23 @@ impl Listing {
     }
 }
 
+/// What every key of output begins with.
+pub(super) const ALL: &str = "output/";
+
 /// What every key of the job begins with.
 pub(super) fn prefix(job: JobId) -> String {
-    format!("output/{job}/")
+    format!("{ALL}{job}/")
+}
+
+/// Whose output an object of this key is; none where it is no output.
+pub(super) fn job_of(key: &str) -> Option<JobId> {
+    let (job, _) = key.strip_prefix(ALL)?.split_once('/')?;
+    job.parse().ok()
+}
+
+/// What sorts after every key of the job, and before those of the next.
+pub(super) fn after_job(job: JobId) -> String {
+    format!("{}~", prefix(job))
 }
 
 /// What sorts before every key of the attempt, and after those of the attempts before it.
@@ -136,7 +150,9 @@ mod tests {
         assert!(keys.is_sorted());
         assert!(keys[1].as_str() < before_attempt(job, 2).as_str() && before_attempt(job, 2) < keys[2]);
         let lost = lost_key(job, Sequence::end_of(3));
-        assert!(keys[3] < lost);
+        assert!(keys[3] < lost && lost < after_job(job));
+        assert!(keys.iter().chain([&lost]).all(|key| job_of(key) == Some(job)));
+        assert_eq!(job_of("output/README"), None);
         let mut listing = Listing::default();
         for key in keys.iter().chain([&lost, &format!("{}note.txt", prefix(job))]) {
             listing.take(job, key, 7);

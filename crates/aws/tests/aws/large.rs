@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::{
     config::{retry::RetryConfig, timeout::TimeoutConfig},
 };
 
-use crate::world::{NOW, Place, client, random};
+use crate::world::{JOB_RETENTION, NOW, Place, client, random};
 
 /// A job that `w1` holds, with its standard input connected.
 async fn held(stores: &Stores) -> Job {
@@ -88,7 +88,8 @@ async fn a_store_that_never_answers_is_given_up_in_time() {
     let output = MemoryStore::new(1).stores().output;
     let names = TableNames::new("t", "test");
     let random = Arc::new(SeededRandom::new(3));
-    let stores = DynamoStore::open(Client::from_conf(config.build()), names, random, output).stores();
+    let stores =
+        DynamoStore::open(Client::from_conf(config.build()), names, random, output, JOB_RETENTION).stores();
     let id = records::id("w1");
     let asked = stores.principals.get_principal(&id);
     let refused = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("it is given up");

@@ -1,8 +1,11 @@
 //! What the tests beside it arrange with: tables of their own in the emulator.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use airunner_aws::{DynamoStore, create_tables, tables::TableNames};
@@ -20,6 +23,9 @@ use aws_sdk_dynamodb::{
 };
 
 pub(crate) const NOW: Timestamp = FakeClock::START;
+
+/// How long the rows of a job are kept.
+pub(crate) const JOB_RETENTION: Duration = Duration::from_hours(60 * 24);
 
 /// Tables of one test.
 pub(crate) struct Place {
@@ -48,7 +54,8 @@ impl Place {
 
     pub(crate) fn open_with(&self, client: Client) -> DynamoStore {
         let output = MemoryStore::new(OUTPUT_LIMIT).stores().output;
-        DynamoStore::open(client, self.names.clone(), Arc::new(SeededRandom::new(3)), output)
+        let random = Arc::new(SeededRandom::new(3));
+        DynamoStore::open(client, self.names.clone(), random, output, JOB_RETENTION)
     }
 
     /// The full name of a table.

@@ -24,6 +24,7 @@ mod output;
 mod packing;
 mod permissions;
 mod queue;
+mod retention;
 mod servers;
 mod sizes;
 mod slow;

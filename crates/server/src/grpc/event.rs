@@ -89,15 +89,30 @@ impl JobEventsService for EventsApi {
         let request_id = call.caller.request_id().to_owned();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             while let Some(message) = watcher.next().await.map_err(|error| status(&error, &request_id))? {
-                if let WatchMessage::Output(chunk) = message {
-                    yield pb::GetJobOutputResponse {
-                        stream: stream(chunk.stream) as i32,
-                        data: chunk.bytes.into(),
-                        sequence: chunk.sequence.as_u64(),
-                    };
+                if let Some(part) = output_part(message) {
+                    yield part;
                 }
             }
         })))
+    }
+}
+
+/// What of a watch is output, or says that some is gone.
+fn output_part(message: WatchMessage) -> Option<pb::GetJobOutputResponse> {
+    match message {
+        WatchMessage::Output(chunk) => Some(pb::GetJobOutputResponse {
+            stream: stream(chunk.stream) as i32,
+            data: chunk.bytes.into(),
+            sequence: chunk.sequence.as_u64(),
+            lost_until: 0,
+        }),
+        // Who goes on from here misses nothing that there is.
+        WatchMessage::Gap(until) => Some(pb::GetJobOutputResponse {
+            sequence: until.as_u64(),
+            lost_until: until.as_u64(),
+            ..pb::GetJobOutputResponse::default()
+        }),
+        WatchMessage::Attached(_) | WatchMessage::Control(_) | WatchMessage::Ended(_) => None,
     }
 }
 

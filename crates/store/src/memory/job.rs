@@ -132,6 +132,25 @@ impl JobRows for State {
         Ok(lapsed.into_iter().take(limit as usize).cloned().collect())
     }
 
+    fn over_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<JobId>> {
+        let over = self.over_jobs.range(..(before, i64::MIN)).take(limit as usize);
+        Ok(over.filter_map(|(_, number)| self.jobs.get(number)).map(|job| job.id).collect())
+    }
+
+    fn delete_job(&mut self, id: &JobId) -> Result<()> {
+        let Some(number) = self.job_numbers.remove(id) else { return Ok(()) };
+        if let Some(job) = self.jobs.remove(&number) {
+            self.leave(number, &job);
+            self.over_jobs.remove(&(job.finished_at.unwrap_or_default(), number));
+        }
+        self.live_jobs.remove(&number);
+        self.delete_inputs(id)?;
+        let of_job = (*id, Sequence::default())..=(*id, Sequence::from_u64(u64::MAX));
+        let events: Vec<_> = self.events.range(of_job).map(|(place, _)| *place).collect();
+        events.iter().for_each(|place| drop(self.events.remove(place)));
+        Ok(())
+    }
+
     fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>> {
         let holder = holder.folded();
         let held = |job: &&Job| job.lease.as_ref().is_some_and(|lease| lease.holder.folded() == holder);
@@ -180,7 +199,8 @@ impl JobRows for State {
     }
 
     fn delete_inputs(&mut self, id: &JobId) -> Result<()> {
-        self.inputs.retain(|(job, _), _| job != id);
+        let pieces: Vec<_> = self.inputs.range((*id, 0)..=(*id, u64::MAX)).map(|(place, _)| *place).collect();
+        pieces.iter().for_each(|place| drop(self.inputs.remove(place)));
         Ok(())
     }
 
@@ -199,8 +219,9 @@ impl JobRows for State {
                 self.leave(number, &before);
             }
             self.stand(number, job);
-            if job.state.has_ended() {
+            if let Some(at) = job.finished_at {
                 self.live_jobs.remove(&number);
+                self.over_jobs.insert((at, number));
             }
         }
         Ok(())

@@ -111,6 +111,8 @@ struct State {
     job_numbers: HashMap<JobId, i64>,
     /// Jobs that have not ended.
     live_jobs: BTreeSet<i64>,
+    /// Jobs that have ended, by when.
+    over_jobs: BTreeSet<(Timestamp, i64)>,
     /// Waiting jobs by lane, place and number.
     waiting: BTreeMap<Lane, BTreeSet<(i64, i64)>>,
     /// Places and numbers of waiting jobs by lane and owner (folded).

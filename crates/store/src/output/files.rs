@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::DirBuilder,
+    fs::{self, DirBuilder},
     io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use airunner_core::{Error, JobId, Label, OutputChunk, OutputRead, OutputStore, Result, Sequence};
+use airunner_core::{
+    Error, JobId, KeptOutput, Label, OutputChunk, OutputRead, OutputStore, Result, Sequence,
+};
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
@@ -75,6 +77,20 @@ impl SegmentOutput {
         tails.entry(job).or_default().clone()
     }
 
+    /// Lets output go, while nobody appends to it.
+    async fn clear(
+        &self,
+        job: JobId,
+        act: impl FnOnce(&Path) -> io::Result<u64> + Send + 'static,
+    ) -> Result<u64> {
+        let mut tail = self.tail(job).lock_owned().await;
+        *tail = None;
+        let dir = self.job_dir(&job);
+        let freed = self.read_blocking(move || act(&dir)).await;
+        lock(&self.tails).remove(&job);
+        freed
+    }
+
     async fn read_blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -129,6 +145,19 @@ impl OutputStore for SegmentOutput {
         let dir = self.job_dir(job_id);
         self.read_blocking(move || segment::last(&dir, attempt)).await
     }
+
+    async fn kept_outputs(&self, after: Option<JobId>, limit: u32) -> Result<Vec<KeptOutput>> {
+        let dir = self.dir.clone();
+        self.read_blocking(move || kept(&dir, after, limit as usize)).await
+    }
+
+    async fn release_output(&self, job_id: &JobId) -> Result<u64> {
+        self.clear(*job_id, segment::release).await
+    }
+
+    async fn remove_output(&self, job_id: &JobId) -> Result<u64> {
+        self.clear(*job_id, segment::remove).await
+    }
 }
 
 fn read(
@@ -167,6 +196,22 @@ fn read(
         }
     }
     Ok(found)
+}
+
+/// The jobs that have a directory. What is not called by a job's id is not ours.
+fn kept(dir: &Path, after: Option<JobId>, limit: usize) -> io::Result<Vec<KeptOutput>> {
+    let mut jobs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let job = name.to_str().and_then(|name| name.parse::<JobId>().ok());
+        jobs.extend(job.filter(|job| after.is_none_or(|after| *job > after)));
+    }
+    jobs.sort_unstable();
+    let kept = |job_id: JobId| {
+        let bytes = segment::bytes(&dir.join(job_id.to_string()))?;
+        Ok(KeptOutput { job_id, bytes })
+    };
+    jobs.into_iter().take(limit).map(kept).collect()
 }
 
 /// The offset at which what comes after `after` begins, or 0 if that is not known.

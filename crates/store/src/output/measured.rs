@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use airunner_core::{Intent, JobId, OutputChunk, OutputRead, OutputStore, Result, Sequence, StoreMeasures};
+use airunner_core::{
+    Intent, JobId, KeptOutput, OutputChunk, OutputRead, OutputStore, Result, Sequence, StoreMeasures,
+};
 use async_trait::async_trait;
 
 /// An output store whose intents are measured.
@@ -30,5 +32,17 @@ impl OutputStore for Measured {
 
     async fn last_output(&self, job_id: &JobId, attempt: u32) -> Result<Option<Sequence>> {
         self.measures.observe(Intent::LastOutput, self.inner.last_output(job_id, attempt)).await
+    }
+
+    async fn kept_outputs(&self, after: Option<JobId>, limit: u32) -> Result<Vec<KeptOutput>> {
+        self.measures.observe(Intent::KeptOutputs, self.inner.kept_outputs(after, limit)).await
+    }
+
+    async fn release_output(&self, job_id: &JobId) -> Result<u64> {
+        self.measures.observe(Intent::ReleaseOutput, self.inner.release_output(job_id)).await
+    }
+
+    async fn remove_output(&self, job_id: &JobId) -> Result<u64> {
+        self.measures.observe(Intent::RemoveOutput, self.inner.remove_output(job_id)).await
     }
 }

@@ -1,19 +1,19 @@
 //! Output in memory.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use airunner_core::{JobId, OutputChunk, OutputRead, OutputStore, Result, Sequence};
+use airunner_core::{JobId, KeptOutput, OutputChunk, OutputRead, OutputStore, Result, Sequence};
 use async_trait::async_trait;
 
-use super::check;
+use super::{all_of, check};
 
 pub(crate) struct MemoryOutput {
     limit: u64,
-    jobs: Mutex<HashMap<JobId, Kept>>,
+    jobs: Mutex<BTreeMap<JobId, Kept>>,
 }
 
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl MemoryOutput {
         Self { limit, jobs: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Kept>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Kept>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,5 +84,25 @@ impl OutputStore for MemoryOutput {
 
     async fn last_output(&self, job_id: &JobId, attempt: u32) -> Result<Option<Sequence>> {
         Ok(self.lock().get(job_id).and_then(|kept| kept.last(attempt)))
+    }
+
+    async fn kept_outputs(&self, after: Option<JobId>, limit: u32) -> Result<Vec<KeptOutput>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let jobs = self.lock();
+        let some = jobs.range((from, Bound::Unbounded)).take(limit as usize);
+        Ok(some.map(|(job_id, kept)| KeptOutput { job_id: *job_id, bytes: kept.bytes }).collect())
+    }
+
+    async fn release_output(&self, job_id: &JobId) -> Result<u64> {
+        let mut jobs = self.lock();
+        let Some(kept) = jobs.get_mut(job_id) else { return Ok(0) };
+        let Some((last, _)) = kept.chunks.last_key_value() else { return Ok(0) };
+        kept.lost_until = Some(all_of(last.attempt()));
+        kept.chunks.clear();
+        Ok(std::mem::take(&mut kept.bytes))
+    }
+
+    async fn remove_output(&self, job_id: &JobId) -> Result<u64> {
+        Ok(self.lock().remove(job_id).map_or(0, |kept| kept.bytes))
     }
 }

@@ -11,10 +11,15 @@ pub(crate) use files::SegmentOutput;
 pub use measured::Measured;
 pub(crate) use memory::MemoryOutput;
 
-use airunner_core::{Error, Label, OutputChunk, Result};
+use airunner_core::{Error, Label, OutputChunk, Result, Sequence};
 
 /// Bytes of one chunk, at most.
 const MAX_CHUNK: usize = 256 * 1024;
+
+/// Up to where output is gone, once all of the attempts up to this one is: before the event that ends it.
+pub fn all_of(attempt: u32) -> Sequence {
+    Sequence::new(attempt, Sequence::MAX_N)
+}
 
 /// Refuses what no worker of ours sends.
 ///

@@ -10,7 +10,10 @@ use std::{
 
 use airunner_core::{OutputChunk, Sequence};
 
-use super::record::{self, HEADER, Header};
+use super::{
+    all_of,
+    record::{self, HEADER, Header},
+};
 
 /// The file that says up to where output is gone.
 const LOST: &str = "lost";
@@ -257,6 +260,41 @@ fn begin(dir: &Path, first: Sequence) -> io::Result<Open> {
     Ok(Open { file, len: 0 })
 }
 
+/// Bytes that the job's segments take up.
+pub(super) fn bytes(dir: &Path) -> io::Result<u64> {
+    Ok(list(dir)?.iter().map(|segment| segment.len).sum())
+}
+
+/// Lets every segment go, and leaves word of it. Returns how many bytes they were.
+pub(super) fn release(dir: &Path) -> io::Result<u64> {
+    let segments = list(dir)?;
+    let Some(last) = segments.last() else { return Ok(0) };
+    mark_lost(dir, all_of(last.first.attempt()))?;
+    for segment in &segments {
+        fs::remove_file(&segment.path)?;
+    }
+    Ok(segments.iter().map(|segment| segment.len).sum())
+}
+
+/// Removes the job's directory. Returns how many bytes its segments were.
+pub(super) fn remove(dir: &Path) -> io::Result<u64> {
+    let bytes = bytes(dir)?;
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(bytes),
+        removed => removed.map(|()| bytes),
+    }
+}
+
+/// Writes durably that output up to here is gone.
+fn mark_lost(dir: &Path, until: Sequence) -> io::Result<()> {
+    let marker = dir.join("lost.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&marker)?;
+    writeln!(file, "{until}")?;
+    file.sync_data()?;
+    fs::rename(&marker, dir.join(LOST))?;
+    sync_dir(dir)
+}
+
 /// Lets the oldest segments go until the job keeps to its limit; the newest stays.
 fn enforce(dir: &Path, limit: u64) -> io::Result<()> {
     let segments = list(dir)?;
@@ -267,14 +305,7 @@ fn enforce(dir: &Path, limit: u64) -> io::Result<()> {
         over
     }) {
         // First it is written that it goes, so that nobody misses it unawares.
-        let lost = pair[1].first.as_u64().saturating_sub(1);
-        let marker = dir.join("lost.new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&marker)?;
-        writeln!(file, "{lost}")?;
-        file.sync_data()?;
-        fs::rename(&marker, dir.join(LOST))?;
-        sync_dir(dir)?;
+        mark_lost(dir, Sequence::from_u64(pair[1].first.as_u64().saturating_sub(1)))?;
         fs::remove_file(&pair[0].path)?;
     }
     Ok(())

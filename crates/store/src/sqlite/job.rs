@@ -98,7 +98,8 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn job_control(&self, id: &JobId) -> Result<Option<JobControl>> {
-        let sql = "SELECT state, attempt, holder, deadline, cancellation, worker FROM jobs WHERE job_id = ?1";
+        let sql = "SELECT state, attempt, holder, deadline, cancellation, worker, finished_at FROM jobs \
+                   WHERE job_id = ?1";
         self.first(sql, [id.to_string()], |row| {
             Ok(JobControl {
                 job_id: *id,
@@ -106,6 +107,7 @@ impl JobRows for SqliteRows<'_> {
                 attempt: number(row, 1)?,
                 lease: lease(row, [2, 3, 5])?,
                 cancellation: json_or_none(row, 4)?,
+                finished_at: time_or_none(row, 6)?,
             })
         })
     }
@@ -199,6 +201,19 @@ impl JobRows for SqliteRows<'_> {
              ORDER BY deadline LIMIT ?2"
         );
         self.all(sql, params![before.as_millis(), limit], job)
+    }
+
+    fn over_jobs(&self, before: Timestamp, limit: u32) -> Result<Vec<JobId>> {
+        let sql = "SELECT job_id FROM jobs INDEXED BY jobs_finished \
+                   WHERE finished_at IS NOT NULL AND finished_at < ?1 ORDER BY finished_at LIMIT ?2";
+        self.all(sql, params![before.as_millis(), limit], |row| word(row, 0))
+    }
+
+    fn delete_job(&mut self, id: &JobId) -> Result<()> {
+        let events = "DELETE FROM job_events WHERE job = (SELECT number FROM jobs WHERE job_id = ?1)";
+        self.run(events, [id.to_string()])?;
+        self.delete_inputs(id)?;
+        self.run("DELETE FROM jobs WHERE job_id = ?1", [id.to_string()]).map(drop)
     }
 
     fn held_jobs(&self, holder: &PrincipalId, limit: u32) -> Result<Vec<Job>> {

@@ -33,13 +33,13 @@ async fn jobs_of_the_version_before_wait_on() {
     store.stores().jobs.enqueue_jobs(jobs, None, audit("job.enqueue", "x", NOW)).await.unwrap();
     store.close();
     place.by_hand(
-        "DROP INDEX jobs_line; DROP INDEX jobs_turn; DROP TABLE queue_clocks; \
+        "DROP INDEX jobs_finished; DROP INDEX jobs_line; DROP INDEX jobs_turn; DROP TABLE queue_clocks; \
          ALTER TABLE jobs DROP COLUMN lane; ALTER TABLE jobs DROP COLUMN rank; ALTER TABLE jobs DROP COLUMN place; \
          ALTER TABLE jobs DROP COLUMN usage; ALTER TABLE job_inputs DROP COLUMN size; \
          ALTER TABLE job_inputs DROP COLUMN writer; ALTER TABLE job_inputs DROP COLUMN piece; \
          ALTER TABLE job_inputs DROP COLUMN total; \
          CREATE INDEX jobs_waiting ON jobs (queue, visible_at) WHERE state = 'scheduled'; \
-         DELETE FROM schema_versions WHERE version = 2; PRAGMA user_version = 1;",
+         DELETE FROM schema_versions WHERE version > 1; PRAGMA user_version = 1;",
     );
     let again = SqliteStore::open(options(place.path())).unwrap();
     let leased = again.stores().jobs.lease_jobs(&ask()).await.unwrap();

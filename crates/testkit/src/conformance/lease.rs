@@ -192,6 +192,7 @@ pub async fn a_lease_is_extended_by_its_holder(stores: Stores) {
         attempt: 1,
         lease: Some(Lease { holder: id("w1"), worker: Some(WORKER), deadline: after(400) }),
         cancellation: None,
+        finished_at: None,
     };
     assert_eq!(extended.unwrap(), control);
     refused(wrong, Label::LeaseLost);
@@ -306,6 +307,9 @@ pub async fn controls_are_read_in_one_call(stores: Stores) {
     let unknown = world.job().id;
     let controls = world.stores.jobs.job_controls(&[unknown, job.id]).await.unwrap();
     assert_eq!(controls.iter().map(|control| control.job_id).collect::<Vec<_>>(), [job.id]);
+    let ended = world.complete("w1", &job, AttemptOutcome::Exited(Exit::Code(0))).await.unwrap();
+    let controls = world.stores.jobs.job_controls(&[job.id]).await.unwrap();
+    assert_eq!((controls[0].state, controls[0].finished_at), (JobState::Completed, ended.finished_at));
     let many = vec![job.id; 1_001];
     refused(world.stores.jobs.job_controls(&many).await, Label::TooLarge);
     assert_eq!(world.stores.jobs.job_controls(&many[..1_000]).await.unwrap().len(), 1_000);

@@ -27,6 +27,7 @@ pub mod output;
 pub mod principal;
 pub mod queue;
 pub mod renewal;
+pub mod retention;
 pub mod server;
 mod world;
 
@@ -250,6 +251,14 @@ macro_rules! store_conformance {
                     a_denied_holder_loses_every_lease,
                     completing_and_taking_back_never_both_win,
                     controls_are_read_in_one_call;
+                retention:
+                    a_job_that_ended_before_the_time_goes_with_all_that_is_its,
+                    what_has_not_ended_is_never_pruned,
+                    every_end_counts,
+                    jobs_are_pruned_a_bounded_number_at_a_time,
+                    jobs_are_pruned_by_whoever_keeps_house_now,
+                    what_was_pruned_may_be_enqueued_again,
+                    of_many_that_prune_none_is_in_anothers_way;
                 event:
                     what_is_published_is_read_back_in_order,
                     what_is_there_already_is_dropped,
@@ -269,7 +278,10 @@ macro_rules! store_conformance {
                     appends_to_one_job_do_not_mix,
                     the_oldest_goes_when_there_is_too_much,
                     large_batches_are_kept_whole,
-                    what_no_worker_sends_is_refused;
+                    what_no_worker_sends_is_refused,
+                    what_is_kept_is_listed_by_job,
+                    what_was_let_go_is_said_to_be_gone,
+                    what_was_removed_was_never_there;
             }
         }
     };
@@ -295,7 +307,10 @@ macro_rules! output_conformance {
                     appends_to_one_job_do_not_mix,
                     the_oldest_goes_when_there_is_too_much,
                     large_batches_are_kept_whole,
-                    what_no_worker_sends_is_refused;
+                    what_no_worker_sends_is_refused,
+                    what_is_kept_is_listed_by_job,
+                    what_was_let_go_is_said_to_be_gone,
+                    what_was_removed_was_never_there;
             }
         }
     };
@@ -331,6 +346,7 @@ mod tests {
             include_str!("change.rs"),
             include_str!("enrollment.rs"),
             include_str!("event.rs"),
+            include_str!("input.rs"),
             include_str!("issuance.rs"),
             include_str!("issuer.rs"),
             include_str!("job.rs"),
@@ -340,6 +356,7 @@ mod tests {
             include_str!("principal.rs"),
             include_str!("queue.rs"),
             include_str!("renewal.rs"),
+            include_str!("retention.rs"),
             include_str!("server.rs"),
         ] {
             let behaviours = source.lines().filter_map(|line| line.strip_prefix("pub async fn "));

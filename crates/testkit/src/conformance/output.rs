@@ -1,6 +1,8 @@
 //! What an `OutputStore` must do.
 
-use airunner_core::{JobId, Label, OutputChunk, OutputRead, OutputStream, Result, Sequence, Stores};
+use airunner_core::{
+    JobId, KeptOutput, Label, OutputChunk, OutputRead, OutputStream, Result, Sequence, Stores,
+};
 
 use super::{
     OUTPUT_LIMIT,
@@ -179,6 +181,70 @@ pub async fn what_no_worker_sends_is_refused(stores: Stores) {
     let two_attempts = [chunk(1, 2, b"b"), chunk(2, 1, b"a")];
     refused(append(&world, job, &two_attempts).await, Label::InvalidArgument);
     assert_eq!(read(&world, job, Sequence::default(), PLENTY).await, OutputRead::default());
+}
+
+pub async fn what_is_kept_is_listed_by_job(stores: Stores) {
+    let world = World::new(stores);
+    let mut jobs: Vec<_> = (0..7).map(|_| world.job().id).collect();
+    for job in &jobs {
+        append(&world, *job, &[chunk(1, 1, &[1; 1_000])]).await.unwrap();
+        append(&world, *job, &[chunk(1, 2, &[2; 1_000]), chunk(1, 3, &[3; 1_000])]).await.unwrap();
+    }
+    jobs.sort_unstable();
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map(|kept: &KeptOutput| kept.job_id);
+        let some = world.stores.output.kept_outputs(after, 3).await.unwrap();
+        assert!(some.len() <= 3);
+        if some.is_empty() {
+            break;
+        }
+        found.extend(some);
+    }
+    assert_eq!(found.iter().map(|kept| kept.job_id).collect::<Vec<_>>(), jobs);
+    assert!(found.iter().all(|kept| (3_000..4_000).contains(&kept.bytes)), "{found:?}");
+}
+
+pub async fn what_was_let_go_is_said_to_be_gone(stores: Stores) {
+    let world = World::new(stores);
+    let (job, other) = (world.job().id, world.job().id);
+    append(&world, job, &[chunk(1, 1, b"first")]).await.unwrap();
+    append(&world, job, &[chunk(2, 1, b"second"), chunk(2, 7, b"last")]).await.unwrap();
+    append(&world, other, &[chunk(1, 1, b"another's")]).await.unwrap();
+    assert!(world.stores.output.release_output(&job).await.unwrap() >= 15);
+    let found = read(&world, job, Sequence::default(), PLENTY).await;
+    assert_eq!(found.chunks, []);
+    let lost = found.lost_until.unwrap();
+    // All of it, and not the end of the attempt.
+    assert!(Sequence::new(2, 7) <= lost && lost < Sequence::end_of(2), "{lost}");
+    assert_eq!(read(&world, job, lost, PLENTY).await, OutputRead::default());
+    let kept = world.stores.output.kept_outputs(None, 10).await.unwrap();
+    let bytes = kept.iter().find(|kept| kept.job_id == job).map(|kept| kept.bytes);
+    assert_eq!(bytes, Some(0));
+    assert_eq!(read(&world, other, Sequence::default(), PLENTY).await.chunks, [chunk(1, 1, b"another's")]);
+    // There is nothing left to let go, of this job and of one that printed nothing.
+    assert_eq!(world.stores.output.release_output(&job).await.unwrap(), 0);
+    let silent = world.job().id;
+    assert_eq!(world.stores.output.release_output(&silent).await.unwrap(), 0);
+    assert_eq!(read(&world, silent, Sequence::default(), PLENTY).await, OutputRead::default());
+    assert_eq!(read(&world, job, Sequence::default(), PLENTY).await.lost_until, Some(lost));
+}
+
+pub async fn what_was_removed_was_never_there(stores: Stores) {
+    let world = World::new(stores);
+    let (job, released) = (world.job().id, world.job().id);
+    for job in [job, released] {
+        append(&world, job, &[chunk(1, 1, b"bytes")]).await.unwrap();
+    }
+    world.stores.output.release_output(&released).await.unwrap();
+    assert!(world.stores.output.remove_output(&job).await.unwrap() >= 5);
+    assert_eq!(world.stores.output.remove_output(&released).await.unwrap(), 0);
+    assert_eq!(world.stores.output.remove_output(&job).await.unwrap(), 0);
+    for job in [job, released] {
+        assert_eq!(read(&world, job, Sequence::default(), PLENTY).await, OutputRead::default());
+        assert_eq!(world.stores.output.last_output(&job, 1).await.unwrap(), None);
+    }
+    assert_eq!(world.stores.output.kept_outputs(None, 10).await.unwrap(), []);
 }
 
 fn chunk(attempt: u32, n: u64, bytes: &[u8]) -> OutputChunk {

@@ -223,7 +223,7 @@ fn show(output: Output, raw: Option<&Raw>, event: JobEvent) -> Result<()> {
             aside(&|| output.note(&said));
         }
         Some(Kind::Gap(_)) => {
-            aside(&|| output.note("airunner: the output that was here was dropped by the job's limit"));
+            aside(&|| output.note(&format!("airunner: {}", logs::GONE)));
         }
         Some(Kind::AttemptEnded(_) | Kind::Started(_)) | None => {}
     }

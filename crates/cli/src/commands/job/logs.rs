@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use airunner_client::{Client, FollowOptions, Followed, follow_job};
+use airunner_core::{Error, Label};
 use airunner_proto::job::v1::{GetJobOutputRequest, OutputStream, job_event::Kind};
 use clap::{Args, ValueEnum};
 use data_encoding::BASE64;
@@ -60,6 +61,9 @@ impl LogsArgs {
     }
 }
 
+/// What is said where output was.
+pub(super) const GONE: &str = "the output that was here is no longer kept";
+
 /// Writes what a job printed so far.
 pub(super) async fn write(
     client: &Client,
@@ -76,9 +80,13 @@ pub(super) async fn write(
     let mut chunks = client.events().get_job_output(request).await?.into_inner();
     let mut delivery = Delivery::new(output);
     while let Some(chunk) = chunks.message().await? {
-        delivery.write(chunk.stream, &chunk.data)?;
+        if chunk.lost_until == 0 {
+            delivery.write(chunk.stream, &chunk.data)?;
+        } else {
+            delivery.gap();
+        }
     }
-    Ok(())
+    delivery.end(job_id)
 }
 
 /// Writes what a job prints until it ends, over lost connections.
@@ -92,12 +100,12 @@ async fn follow(client: &Client, output: Output, job_id: &str, stream: Option<St
                 delivery.write(part.stream, &part.data)?;
             }
             Some(Kind::Gap(_)) => {
-                delivery.aside(|| output.note("[the output that was here was dropped by the job's limit]"));
+                delivery.gap();
             }
             _ => {}
         }
     }
-    Ok(())
+    delivery.end(job_id)
 }
 
 /// A job's output on its way to a file or another program. Whoever watches sees how much has come; how much there is
@@ -105,13 +113,14 @@ async fn follow(client: &Client, output: Output, job_id: &str, stream: Option<St
 struct Delivery {
     output: Output,
     so_far: u64,
+    has_gap: bool,
     progress: Option<Progress>,
 }
 
 impl Delivery {
     fn new(output: Output) -> Self {
         let progress = output.is_watched_alone().then(|| progress::spinner(output, "waiting for output"));
-        Self { output, so_far: 0, progress }
+        Self { output, so_far: 0, has_gap: false, progress }
     }
 
     fn write(&mut self, stream: i32, data: &[u8]) -> Result<()> {
@@ -123,6 +132,22 @@ impl Delivery {
         self.so_far += data.len() as u64;
         if let Some(progress) = &self.progress {
             progress.say(format!("{} so far", progress::bytes(self.so_far)));
+        }
+        Ok(())
+    }
+
+    /// Output that was here is gone.
+    fn gap(&mut self) {
+        self.has_gap = true;
+        self.aside(|| self.output.note(&format!("[{GONE}]")));
+    }
+
+    /// What is all gone was not delivered.
+    fn end(&self, job_id: &str) -> Result<()> {
+        if self.has_gap && self.so_far == 0 {
+            let message =
+                format!("what job {job_id} printed is no longer kept: `job show` tells how it ended");
+            return Err(Error::new(Label::NotFound, message).into());
         }
         Ok(())
     }
@@ -144,6 +169,9 @@ pub(super) fn bytes(output: Output, stream: i32, bytes: &[u8]) -> Result<()> {
 /// What a job printed, for programs: in base64, since it need not be text.
 #[derive(Debug, Serialize)]
 pub(super) struct CollectedOutput {
+    /// Whether some of it is no longer kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
     #[serde(flatten)]
     streams: BTreeMap<&'static str, String>,
 }
@@ -163,12 +191,14 @@ pub(super) async fn collect(client: &Client, job_id: &str) -> Result<CollectedOu
     let request = GetJobOutputRequest { job_id: job_id.to_owned(), ..GetJobOutputRequest::default() };
     let mut chunks = client.events().get_job_output(request).await?.into_inner();
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut incomplete = false;
     while let Some(chunk) = chunks.message().await? {
         let bytes = if chunk.stream == OutputStream::Stderr as i32 { &mut stderr } else { &mut stdout };
         bytes.extend_from_slice(&chunk.data);
+        incomplete |= chunk.lost_until != 0;
     }
     let streams = [("stderr_base64", BASE64.encode(&stderr)), ("stdout_base64", BASE64.encode(&stdout))];
-    Ok(CollectedOutput { streams: streams.into() })
+    Ok(CollectedOutput { incomplete, streams: streams.into() })
 }
 
 const fn wire(stream: StreamName) -> OutputStream {
