@@ -275,6 +275,7 @@ impl App {
                 description: "made by bootstrap",
                 kind: IssuanceKind::Issue,
                 lineage: None,
+                job: None,
                 request: None,
             };
             issue_leaf(context, leaf, now, system_entry(now, ACTOR, "certificate.issue", id)).await

@@ -47,6 +47,8 @@ pub struct Settings {
     pub unique_jobs: bool,
     /// How long jobs and their output are kept.
     pub retention: RetentionPolicy,
+    /// Life of the certificates of jobs, where the owner's is not shorter.
+    pub job_validity: Duration,
     /// Names of the server, which no principal may have.
     pub server_names: Vec<DnsName>,
     /// Addresses in the server's certificate.

@@ -1,5 +1,6 @@
 //! Use cases of jobs: submit, look up, stop, extend and complete. The worker's line is `job/line.rs`.
 
+pub mod certificate;
 pub mod hub;
 pub mod line;
 pub mod spec;
@@ -25,6 +26,7 @@ use crate::{
         line::{LineRequest, WorkerLine},
         spec::NewJob,
     },
+    status::catch_up,
 };
 
 /// Jobs, leases or completions in one call at most.
@@ -151,6 +153,10 @@ impl Jobs {
             .collect::<Result<Vec<_>>>()?;
         let now = self.context.now();
         let done = self.context.stores.jobs.complete_jobs(caller.principal_id(), &completions, now).await?;
+        // Their ends are the revocations of their certificates, which are in force before the answer.
+        if done.iter().flatten().any(|job| job.spec.certificate.is_some()) {
+            catch_up(&self.context).await?;
+        }
         let wake = |job: Job| {
             self.context.jobs.job_changed(&job);
             job.state
@@ -281,6 +287,9 @@ impl Jobs {
             content: sha256(format!("{jobs:?}").as_bytes()),
         });
         let unique = self.context.settings.unique_jobs;
+        for grants in jobs.iter().filter_map(|job| job.spec.certificate.as_ref()) {
+            certificate::check_grants(&caller, grants)?;
+        }
         let jobs = jobs
             .into_iter()
             .map(|job| {
@@ -337,6 +346,10 @@ pub(crate) async fn end_leases_of(context: &Context, holder: &PrincipalId) -> Re
             return Ok(());
         }
     }
+}
+
+fn lease_lost(id: &JobId, attempt: u32) -> Error {
+    Error::new(Label::LeaseLost, format!("lease {attempt} of job {id} is not yours, or no longer: stop it"))
 }
 
 fn no_worker(queue: &QueueName, requires: &Labels) -> Error {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Isolation, ResourceLimits, TerminalSize};
+use crate::{Grants, Isolation, ResourceLimits, TerminalSize};
 
 /// Names with a value each: what a job or a worker is said to be, and what a job requires of its worker.
 pub type Labels = BTreeMap<String, String>;
@@ -80,6 +80,8 @@ pub struct JobSpec {
     pub limits: ResourceLimits,
     /// In a sandbox: the machine's network in the place of a loopback.
     pub host_network: bool,
+    /// What it may do with the certificate that it is given; none gives it no certificate.
+    pub certificate: Option<Grants>,
 }
 
 impl JobSpec {
@@ -133,6 +135,7 @@ impl Default for JobSpec {
             best_effort: false,
             limits: ResourceLimits::default(),
             host_network: false,
+            certificate: None,
         }
     }
 }

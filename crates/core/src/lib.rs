@@ -31,8 +31,8 @@ mod stores;
 
 pub use audit::{Actor, AuditEntry, AuditOutcome, AuditRecord, AuditStore};
 pub use certificate::{
-    Certificate, CertificateFilter, CertificateRef, CertificateStore, Identity, Issuance, IssuanceKind,
-    Issued, Profile, Revocation, RevocationReason, RevocationTarget,
+    Certificate, CertificateFilter, CertificateRef, CertificateStore, CertifiedJob, Grants, Identity,
+    Issuance, IssuanceKind, Issued, JobCertificate, Profile, Revocation, RevocationReason, RevocationTarget,
 };
 pub use change::{Change, ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, DenialSnapshot};
 pub use clock::{Clock, Monotonic, Timestamp};

@@ -404,6 +404,7 @@ fn settings(options: &TestServerOptions, addresses: Addresses) -> Settings {
         on_fork: options.on_fork,
         unique_jobs: false,
         retention: options.retention,
+        job_validity: airunner_app::job::certificate::MAX_VALIDITY,
         server_names: Vec::new(),
         server_addresses: Vec::new(),
         api_address: addresses.api.to_string(),

@@ -71,6 +71,7 @@ impl NewJob {
             reason: String::new(),
             usage: None,
             cancellation: None,
+            certificates: Vec::new(),
             created_at: now,
             visible_at: now.plus(self.delay),
             rank: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use airunner_app::RetentionPolicy;
+use airunner_app::{RetentionPolicy, Settings, job::certificate::MAX_VALIDITY};
 use airunner_core::Result;
 
 use super::source::Source;
@@ -19,6 +19,7 @@ pub struct JobsConfig {
     unique: bool,
     output_limit: u64,
     retention: RetentionPolicy,
+    certificate_validity: Duration,
 }
 
 /// The shortest and the longest time that jobs can be kept: they are pruned every minute, and DynamoDB counts seconds.
@@ -46,6 +47,9 @@ impl JobsConfig {
             output_limit: source
                 .integer("jobs.output_limit", MIN_OUTPUT_LIMIT..=1 << 50)?
                 .unwrap_or(OUTPUT_LIMIT),
+            certificate_validity: source
+                .duration("jobs.certificate_validity", Settings::MIN_VALIDITY..=MAX_VALIDITY)?
+                .unwrap_or(MAX_VALIDITY),
         })
     }
 
@@ -57,6 +61,11 @@ impl JobsConfig {
     /// How long jobs and their output are kept; 30 days where it is not set, whatever the output takes up together.
     pub fn retention(&self) -> RetentionPolicy {
         self.retention
+    }
+
+    /// Life of the certificates of jobs; 1 h where it is not set, which is the most.
+    pub fn certificate_validity(&self) -> Duration {
+        self.certificate_validity
     }
 
     /// Bytes of output that are kept of a job; 1 GiB where it is not set.

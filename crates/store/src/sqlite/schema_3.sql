@@ -1,5 +1,12 @@
--- Version 3: jobs that ended are found by when they did, to be deleted once they were kept for long enough.
+-- Version 3: jobs have certificates of their own, which their ends revoke (docs/adr/0020-certificates-of-jobs.md), and are
+-- deleted once they were kept for long enough.
 
 INSERT INTO schema_versions (version) VALUES (3);
 
+ALTER TABLE certificates ADD COLUMN job TEXT;   -- JSON: which job it is, and what it may do
+-- What a suspended owner still has in force, beside what takes a slot.
+CREATE INDEX certificates_of_jobs ON certificates (principal_id, expires_at) WHERE job IS NOT NULL AND revoked = 0;
+ALTER TABLE jobs ADD COLUMN certificates TEXT;  -- JSON: those of a running job, with the end of each
+
+-- What ended is found by when it did.
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;

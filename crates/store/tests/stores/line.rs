@@ -33,7 +33,8 @@ async fn jobs_of_the_version_before_wait_on() {
     store.stores().jobs.enqueue_jobs(jobs, None, audit("job.enqueue", "x", NOW)).await.unwrap();
     store.close();
     place.by_hand(
-        "DROP INDEX jobs_finished; DROP INDEX jobs_line; DROP INDEX jobs_turn; DROP TABLE queue_clocks; \
+        "DROP INDEX jobs_finished; DROP INDEX certificates_of_jobs; ALTER TABLE certificates DROP COLUMN job; \
+         ALTER TABLE jobs DROP COLUMN certificates; DROP INDEX jobs_line; DROP INDEX jobs_turn; DROP TABLE queue_clocks; \
          ALTER TABLE jobs DROP COLUMN lane; ALTER TABLE jobs DROP COLUMN rank; ALTER TABLE jobs DROP COLUMN place; \
          ALTER TABLE jobs DROP COLUMN usage; ALTER TABLE job_inputs DROP COLUMN size; \
          ALTER TABLE job_inputs DROP COLUMN writer; ALTER TABLE job_inputs DROP COLUMN piece; \

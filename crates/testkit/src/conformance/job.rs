@@ -7,8 +7,8 @@ use std::{
 
 use airunner_core::{
     AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Isolation, Job, JobFilter, JobId, JobSpec,
-    JobState, Label, Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, PrincipalStatus, ProcessType,
-    QueueOrder, Repository, ResourceLimits, Result, Sequence, Stores, TerminalSize,
+    JobState, Label, Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, Permission, PrincipalStatus,
+    ProcessType, QueueOrder, Repository, ResourceLimits, Result, Sequence, Stores, TerminalSize,
 };
 
 use super::world::{NOW, WORKER, World, after, every_page, race, refused};
@@ -49,6 +49,7 @@ pub async fn what_is_enqueued_is_read_back(stores: Stores) {
             priority: -7,
             requires: BTreeMap::from([("arch".to_owned(), "ärm \"64\"".to_owned())]),
             retry_delay: Duration::from_millis(2_500),
+            certificate: Some(BTreeSet::from([Permission::JobsList])),
         },
         visible_at: after(60),
         ..world.job()
