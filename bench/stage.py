@@ -71,11 +71,11 @@ class Stage:
         fields = pathlib.Path(f"/proc/{self.server.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def bench(self, scenario, **options):
+    def bench(self, scenario, *flags, **options):
         args = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         before = self.cpu()
         done = subprocess.run(
-            [CLI, "bench", scenario, *args, "--output", "json"], env=self.env, capture_output=True, text=True
+            [CLI, "bench", scenario, *flags, *args, "--output", "json"], env=self.env, capture_output=True, text=True
         )
         if done.returncode != 0:
             raise SystemExit(f"bench {scenario}: {done.stderr}")

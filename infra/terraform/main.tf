@@ -27,6 +27,8 @@ locals {
       AIRUNNER_SERVER_PUBLIC_ADDRESS      = "${var.domain}:8444"
       AIRUNNER_SERVER_DRAIN_SECONDS       = tostring(var.drain_seconds)
       AIRUNNER_SERVER_PROXY_PROTOCOL_FROM = join(",", module.network.balancer_cidrs)
+      # Servers let output go and say so; the bucket's rule takes what they left. Jobs are kept for 30 days.
+      AIRUNNER_JOBS_OUTPUT_RETENTION = "${min(var.output_days, 30)}d"
     },
     # With a single CA it is the root's key that signs leaves, and that is in KMS.
     var.issuer == "kms" || var.single_ca ? { AIRUNNER_CA_ISSUER = "kms" } : {},

@@ -296,7 +296,7 @@ variable "bucket_name" {
 }
 
 variable "output_days" {
-  description = "Days after which jobs' output is deleted."
+  description = "Days after which the bucket deletes output, whoever wrote it. Servers let it go before, after [jobs] output_retention: these days, or 30 where that is less; through `settings` otherwise."
   type        = number
   default     = 90
 

@@ -4,6 +4,7 @@
 mod echo;
 mod floor;
 mod load;
+mod process;
 mod scenario;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
@@ -31,6 +32,10 @@ pub enum Scenario {
     Echo,
     /// Jobs from enqueue to done: callers enqueue, a worker takes and completes them without running anything.
     Jobs,
+    /// Jobs one after another, each until its process runs, on a worker that runs nothing else.
+    Start,
+    /// Callers watch a job that prints 50 KB a second; how long after it was printed each piece is there.
+    Watch,
     /// CPU time of one CSR check, one signature and one echo: what issuance can't be cheaper than.
     Floor,
 }
@@ -53,6 +58,9 @@ pub struct BenchArgs {
     /// Jobs in one call, for `jobs`
     #[arg(long, default_value = "64")]
     pub batch: NonZeroUsize,
+    /// In a sandbox, for `start`
+    #[arg(long)]
+    pub sandbox: bool,
     /// Told when the scene is set and the callers begin.
     #[arg(skip)]
     pub began: Arc<Notify>,
@@ -79,6 +87,9 @@ pub struct BenchReport {
     /// For `floor`: issuances a second that the machine's CPUs allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_per_second: Option<f64>,
+    /// For `watch`: seconds that the job took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_seconds: Option<f64>,
 }
 
 /// Runs a scenario. `connect` says how the server is reached; `echo` and `floor` need none.
@@ -95,6 +106,7 @@ pub async fn run(
         connections: args.connections.get(),
         measured,
         floor_per_second: None,
+        job_seconds: None,
     };
     match args.scenario {
         Scenario::Echo => echo::run(args).await.map(report),
@@ -115,6 +127,11 @@ pub async fn run(
                 Scenario::Revoke => stage.revoke().await,
                 Scenario::Handshake => stage.handshake().await,
                 Scenario::Jobs => stage.jobs().await,
+                Scenario::Start => Ok(stage.start().await),
+                Scenario::Watch => {
+                    let watched = stage.watch().await?;
+                    return Ok(BenchReport { job_seconds: Some(watched.job_seconds), ..report(watched.lag) });
+                }
                 Scenario::Echo | Scenario::Floor => unreachable!("they need no server"),
             };
             measured.map(report)

@@ -43,7 +43,6 @@ pub struct Measured {
 pub(super) type Outcome = Result<Option<u64>, String>;
 
 /// Runs `callers` tasks, each of which calls `call` again and again until the time is over; tells when they begin.
-#[expect(clippy::cast_precision_loss, reason = "counts and times of a benchmark are far below 2^52")]
 pub(super) async fn drive<C, F, Fut>(callers: Vec<C>, args: &BenchArgs, call: F) -> Measured
 where
     C: Send + 'static,
@@ -83,19 +82,24 @@ where
         }
     }
     timing.abort();
-    let (took, cpu) = (SystemClock.monotonic().since(began), process_cpu().saturating_sub(cpu));
-    let millis =
-        |quantile| all.waits.as_ref().map_or(0.0, |waits| waits.value_at_quantile(quantile) as f64 / 1_000.0);
-    Measured {
-        count: all.count,
-        errors: all.errors,
-        first_error: all.first_error.clone(),
-        per_second: all.count as f64 / took.as_secs_f64(),
-        p50_ms: millis(0.5),
-        p90_ms: millis(0.9),
-        p99_ms: millis(0.99),
-        cpu_micros: cpu.as_secs_f64() * 1e6 / all.count.max(1) as f64,
+    all.measured(SystemClock.monotonic().since(began), process_cpu().saturating_sub(cpu))
+}
+
+/// Calls `act` again and again until the time is over; it says itself how long what counts of it took.
+pub(super) async fn one_by_one(
+    args: &BenchArgs,
+    act: impl AsyncFn() -> airunner_client::Result<Duration>,
+) -> Measured {
+    args.began.notify_one();
+    let (began, cpu) = (SystemClock.monotonic(), process_cpu());
+    let mut tally = Tally::default();
+    while SystemClock.monotonic().since(began) < args.duration() {
+        match act().await {
+            Ok(wait) => tally.done(1, wait),
+            Err(error) => tally.failed(error.to_string()),
+        }
     }
+    tally.measured(SystemClock.monotonic().since(began), process_cpu().saturating_sub(cpu))
 }
 
 /// CPU time that this process has used.
@@ -104,8 +108,9 @@ pub(super) fn process_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Waits, counted.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     count: u64,
     errors: u64,
     first_error: Option<String>,
@@ -113,7 +118,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn done(&mut self, units: u64, wait: Duration) {
+    pub(super) fn done(&mut self, units: u64, wait: Duration) {
         self.count += units;
         // Microseconds up to an hour, to three digits.
         if self.waits.is_none() {
@@ -124,12 +129,30 @@ impl Tally {
         }
     }
 
-    fn failed(&mut self, error: String) {
+    pub(super) fn failed(&mut self, error: String) {
         self.errors += 1;
         self.first_error.get_or_insert(error);
     }
 
-    fn merge(&mut self, other: Self) {
+    /// What was counted, in this time and with this CPU time.
+    #[expect(clippy::cast_precision_loss, reason = "counts and times of a benchmark are far below 2^52")]
+    pub(super) fn measured(self, took: Duration, cpu: Duration) -> Measured {
+        let millis = |quantile| {
+            self.waits.as_ref().map_or(0.0, |waits| waits.value_at_quantile(quantile) as f64 / 1_000.0)
+        };
+        Measured {
+            p50_ms: millis(0.5),
+            p90_ms: millis(0.9),
+            p99_ms: millis(0.99),
+            per_second: self.count as f64 / took.as_secs_f64(),
+            cpu_micros: cpu.as_secs_f64() * 1e6 / self.count.max(1) as f64,
+            count: self.count,
+            errors: self.errors,
+            first_error: self.first_error,
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.errors += other.errors;
         if self.first_error.is_none() {

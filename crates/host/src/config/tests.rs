@@ -1,5 +1,6 @@
 use std::{num::NonZeroU32, path::Path, time::Duration};
 
+use airunner_app::RetentionPolicy;
 use airunner_core::{KeyAlgorithm, Label, PrincipalType};
 
 use super::*;
@@ -39,6 +40,7 @@ fn what_is_not_said_has_the_documented_default() {
     assert_eq!(config.store().output_dir(), Path::new("/etc/airunner/output"));
     assert_eq!(config.master_key(), Some(&MasterKeyConfig::Keyfile("/etc/airunner/master.key".into())));
     assert_eq!(config.jobs().output_limit(), 1 << 30);
+    assert_eq!(config.jobs().retention(), RetentionPolicy::default());
     assert_eq!(config.ca().overlap(), Duration::from_hours(1));
     assert!(!config.ca().accepted_keys().contains(KeyAlgorithm::Ed25519));
     assert_eq!(config.worker().git_protocols(), ["https", "ssh"]);
@@ -51,6 +53,18 @@ fn what_is_not_said_has_the_documented_default() {
     assert_eq!(config.limits().api_connections_per_address(), None);
     assert_eq!(config.limits().public_connections_per_address(), Some(1_024));
     assert_eq!(config.limits().streams_per_principal(), 16_384);
+}
+
+#[test]
+fn output_is_kept_as_long_as_its_job_unless_something_else_is_said() {
+    let policy = |jobs: &str| parse(&format!("{LEAST}[jobs]\n{jobs}")).unwrap().jobs().retention();
+    let days = |days: u64| Duration::from_hours(24 * days);
+    let jobs = policy("retention = \"7d\"\n");
+    assert_eq!((jobs.jobs, jobs.output, jobs.output_total), (days(7), days(7), None));
+    let all = policy("retention = \"90d\"\noutput_retention = \"2d\"\noutput_total = 5000000\n");
+    assert_eq!((all.jobs, all.output, all.output_total), (days(90), days(2), Some(5_000_000)));
+    let none = policy("output_total = 0\n");
+    assert_eq!(none.output_total, None);
 }
 
 #[test]
@@ -136,6 +150,10 @@ fn weak_and_senseless_values_are_refused_by_name() {
         ("[limits]\nconnections = 0", "limits.connections is a whole number from 1"),
         ("[limits]\nper_principal_streams = 0", "limits.per_principal_streams is a whole number from 1"),
         ("[jobs]\noutput_limit = 1", "jobs.output_limit is a whole number from 1048576"),
+        ("[jobs]\nretention = \"10s\"", "jobs.retention is \"10s\", and must be between 1m and"),
+        ("[jobs]\nretention = 30", "jobs.retention"),
+        ("[jobs]\nretention = \"7d\"\noutput_retention = \"8d\"", "is longer than jobs.retention, 7d"),
+        ("[jobs]\noutput_total = -1", "jobs.output_total is a whole number from 0"),
         ("[worker]\nconcurrency = 65", "worker.concurrency is a whole number from 1 to 64"),
         ("[worker]\ngit_protocols = [\"ext\"]", "worker.git_protocols holds \"ext\""),
         ("[worker]\nqueues = [\"-\"]", "worker.queues is refused"),

@@ -153,6 +153,16 @@ fn text(plan: &LocalPlan) -> Result<String> {
     line(&mut text, "keyfile", "master.key");
 
     text.push_str(
+        "\n[jobs]\n# How long jobs are kept after their end, and their output, which goes with them at the latest.\n\
+         # retention = \"30d\"\n\
+         # output_retention = \"30d\"\n\
+         # Bytes of all output together: past them that of the job goes that ended first. 0 is no bound.\n\
+         # output_total = 0\n\
+         # Bytes of one job's output: past them the oldest goes.\n\
+         # output_limit = 1073741824\n",
+    );
+
+    text.push_str(
         "\n[worker]\n# A worker inside the server, so that one process is a whole system.\nembedded = true\n",
     );
     if plan.same_user {

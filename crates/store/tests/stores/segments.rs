@@ -41,6 +41,45 @@ async fn read(stores: &Stores, job: JobId) -> Vec<OutputChunk> {
 }
 
 #[tokio::test]
+async fn what_is_let_go_leaves_the_disk_and_what_is_removed_leaves_no_directory() {
+    let place = Place::new();
+    let store = place.open();
+    let job = records::job("w1", NOW, random()).id;
+    let dir = place.path().join("output").join(job.to_string());
+    for n in 1..=30 {
+        store.stores().output.append_output(&job, &[chunk(n, &[7; 64 * 1024])]).await.unwrap();
+    }
+    let on_disk: u64 = segments(&place, job).iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(segments(&place, job).len() > 1);
+    assert_eq!(store.stores().output.release_output(&job).await.unwrap(), on_disk);
+    assert_eq!(segments(&place, job), Vec::<PathBuf>::new());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "word of it is left");
+    // What is no job's is not ours to list or to remove.
+    let strange = place.path().join("output/lost+found");
+    fs::create_dir(&strange).unwrap();
+    store.stores().output.remove_output(&job).await.unwrap();
+    assert!(!dir.exists());
+    assert_eq!(store.stores().output.kept_outputs(None, 10).await.unwrap(), []);
+    assert!(strange.exists());
+}
+
+#[tokio::test]
+async fn a_removal_that_was_cut_off_is_found_and_finished() {
+    let place = Place::new();
+    let store = place.open();
+    let job = records::job("w1", NOW, random()).id;
+    store.stores().output.append_output(&job, &[chunk(1, b"output")]).await.unwrap();
+    store.close();
+    // As it is when a crash comes after the first file.
+    fs::remove_file(&segments(&place, job)[0]).unwrap();
+    let stores = place.open().stores();
+    let kept = stores.output.kept_outputs(None, 10).await.unwrap();
+    assert_eq!(kept.iter().map(|kept| (kept.job_id, kept.bytes)).collect::<Vec<_>>(), [(job, 0)]);
+    stores.output.remove_output(&job).await.unwrap();
+    assert!(!place.path().join("output").join(job.to_string()).exists());
+}
+
+#[tokio::test]
 async fn a_torn_tail_is_cut_off_and_written_again() {
     for torn in [1, 4, 20, 36] {
         let place = Place::new();

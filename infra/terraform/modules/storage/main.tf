@@ -55,7 +55,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       prefix = "output/"
     }
     expiration {
-      days = var.output_days
+      days = var.output_days + 1
     }
     noncurrent_version_expiration {
       noncurrent_days = 7
