@@ -91,8 +91,9 @@ impl Events {
         Self { context }
     }
 
-    /// Publishes a batch of the job that the token names; everything up to the answer is on disk. Events that are
-    /// there already are dropped, so a batch may be sent again.
+    /// Publishes batches of the job that the token names, in order; everything up to the answer is on disk, and the
+    /// disk is waited for once for what follows one upon the other. Events that are there already are dropped, so a
+    /// batch may be sent again. The last place of each batch.
     ///
     /// # Errors
     /// `lease-lost`; `too-large` and `invalid-argument` for a bad batch.
@@ -100,12 +101,35 @@ impl Events {
         &self,
         caller: &Caller,
         task_token: &str,
-        events: Vec<PublishedEvent>,
-    ) -> Result<(JobId, Sequence)> {
+        batches: Vec<Vec<PublishedEvent>>,
+    ) -> Result<(JobId, Vec<Sequence>)> {
         caller.permit::<may::EventsPublish>(Target::Any).map(drop)?;
         let (job_id, attempt) = self.context.task_tokens.read(task_token)?;
-        check_batch(&events, attempt)?;
-        let last = events.last().map_or(Sequence::default(), PublishedEvent::sequence);
+        batches.iter().try_for_each(|batch| check_batch(batch, attempt))?;
+        let last = |batch: &Vec<_>| batch.last().map_or(Sequence::default(), PublishedEvent::sequence);
+        let places = batches.iter().map(last).collect();
+        let mut run: Vec<PublishedEvent> = Vec::new();
+        for batch in batches {
+            let follows = |next: &PublishedEvent| last(&run) < next.sequence();
+            if !batch.first().is_none_or(follows) {
+                // One that is sent again is no part of what came before it.
+                self.publish_run(caller, job_id, attempt, std::mem::take(&mut run)).await?;
+            }
+            run.extend(batch);
+        }
+        self.publish_run(caller, job_id, attempt, run).await?;
+        self.context.jobs.published(&job_id, &*self.context.clock);
+        Ok((job_id, places))
+    }
+
+    /// Publishes events in order.
+    async fn publish_run(
+        &self,
+        caller: &Caller,
+        job_id: JobId,
+        attempt: u32,
+        events: Vec<PublishedEvent>,
+    ) -> Result<()> {
         // Runs of one kind, in order: whoever sees an event can also see everything before it.
         let mut control = Vec::new();
         let mut output = Vec::new();
@@ -128,8 +152,7 @@ impl Events {
         if !control.is_empty() {
             self.record(caller, job_id, attempt, control).await?;
         }
-        self.context.jobs.published(&job_id, &*self.context.clock);
-        Ok((job_id, last))
+        Ok(())
     }
 
     /// Follows a job.

@@ -24,8 +24,8 @@ const MOST_EVENTS: usize = 4_096;
 pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// ... and how long where someone may be typing and wants to see it.
 pub(super) const FLUSH_ECHO_AFTER: Duration = Duration::from_millis(5);
-/// Batches of one job that are under way at a time.
-const BATCHES_UNDER_WAY: usize = 4;
+/// Batches of one job that are under way at a time: the server waits for its disk once for those that it has.
+const BATCHES_UNDER_WAY: usize = 8;
 
 /// The events of one attempt.
 #[derive(Debug)]

@@ -8,10 +8,14 @@ use airunner_core::{
     AttemptOutcome, ControlEvent, Error, EventKind, Exit, Job, OutputChunk, OutputStream, Result, Sequence,
 };
 use airunner_proto::job::v1::{self as pb, job_events_service_server::JobEventsService};
+use futures_util::FutureExt as _;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{Api, BoxStream, call, convert, job};
 use crate::error::status;
+
+/// Batches of a stream that are published together at most: 2 MiB of output.
+const GROUP: usize = 8;
 
 /// JobEventsService.
 pub struct EventsApi(pub Api);
@@ -30,8 +34,15 @@ impl JobEventsService for EventsApi {
         let (caller, mut batches) = (call.caller, call.message);
         let api = self.0.clone();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
-            while let Some(batch) = batches.message().await? {
-                yield publish_one(&api, &caller, batch).await?;
+            while let Some(first) = batches.message().await? {
+                let mut group = vec![first];
+                let ended = gather(&mut batches, &mut group);
+                while !group.is_empty() {
+                    for answer in publish_first(&api, &caller, &mut group).await? {
+                        yield answer;
+                    }
+                }
+                ended?;
             }
         })))
     }
@@ -44,12 +55,11 @@ impl JobEventsService for EventsApi {
         let events = std::mem::take(&mut call.message.events);
         let published = async {
             let events = events.into_iter().map(published).collect::<Result<Vec<_>>>()?;
-            self.0.app.events.publish(&call.caller, &call.message.task_token, events).await
+            self.0.app.events.publish(&call.caller, &call.message.task_token, vec![events]).await
         };
+        let last = |places: Vec<Sequence>| places.last().copied().unwrap_or_default().as_u64();
         call.answer(
-            published
-                .await
-                .map(|(_, sequence)| pb::PublishEventBatchResponse { sequence: sequence.as_u64() }),
+            published.await.map(|(_, places)| pb::PublishEventBatchResponse { sequence: last(places) }),
         )
     }
 
@@ -116,31 +126,53 @@ fn output_part(message: WatchMessage) -> Option<pb::GetJobOutputResponse> {
     }
 }
 
-/// Publishes one batch of a stream. A lease that is lost ends that job's events, not the stream: it carries others'.
-async fn publish_one(
+/// Takes those batches that are there already, for the disk to be waited for once. How the stream ended, where it did.
+fn gather(
+    batches: &mut Streaming<pb::PublishEventsRequest>,
+    group: &mut Vec<pb::PublishEventsRequest>,
+) -> Result<(), Status> {
+    while group.len() < GROUP {
+        match batches.message().now_or_never() {
+            Some(Ok(Some(batch))) => group.push(batch),
+            Some(Err(status)) => return Err(status),
+            // An end is met again.
+            Some(Ok(None)) | None => break,
+        }
+    }
+    Ok(())
+}
+
+/// Publishes the batches of the first's job that stand at the beginning. A lease that is lost ends that job's events,
+/// not the stream: it carries others'.
+async fn publish_first(
     api: &Api,
     caller: &Caller,
-    batch: pb::PublishEventsRequest,
-) -> Result<pb::PublishEventsResponse, Status> {
-    let refused = |error: Error| {
-        if error.label() == airunner_core::Label::LeaseLost {
-            let error_label = error.label().as_str().to_owned();
-            return Ok(pb::PublishEventsResponse { error_label, ..pb::PublishEventsResponse::default() });
-        }
-        Err(status(&error, caller.request_id()))
-    };
+    group: &mut Vec<pb::PublishEventsRequest>,
+) -> Result<Vec<pb::PublishEventsResponse>, Status> {
+    let token = group.first().map(|first| first.task_token.clone()).unwrap_or_default();
+    let count = group.iter().take_while(|batch| batch.task_token == token).count();
+    let batches: Vec<_> = group.drain(..count).collect();
     let publish = async {
         caller.check(api.app.clock().now())?;
-        let events = batch.events.into_iter().map(published).collect::<Result<Vec<_>>>()?;
-        api.app.events.publish(caller, &batch.task_token, events).await
+        let read = |batch: pb::PublishEventsRequest| batch.events.into_iter().map(published).collect();
+        let batches = batches.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+        api.app.events.publish(caller, &token, batches).await
     };
-    publish.await.map_or_else(refused, |(job_id, sequence)| {
-        Ok(pb::PublishEventsResponse {
-            sequence: sequence.as_u64(),
-            job_id: job_id.to_string(),
-            error_label: String::new(),
-        })
-    })
+    match publish.await {
+        Ok((job_id, places)) => Ok(places
+            .into_iter()
+            .map(|sequence| pb::PublishEventsResponse {
+                sequence: sequence.as_u64(),
+                job_id: job_id.to_string(),
+                error_label: String::new(),
+            })
+            .collect()),
+        Err(error) if error.label() == airunner_core::Label::LeaseLost => {
+            let error_label = error.label().as_str().to_owned();
+            Ok(vec![pb::PublishEventsResponse { error_label, ..pb::PublishEventsResponse::default() }; count])
+        }
+        Err(error) => Err(status(&error, caller.request_id())),
+    }
 }
 
 fn from(from: Option<pb::stream_events_request::From>) -> Result<WatchFrom> {
