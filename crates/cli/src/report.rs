@@ -44,6 +44,8 @@ pub(crate) struct Output {
     pub(crate) format: Format,
     /// Whether a person reads stdout.
     pub(crate) is_terminal: bool,
+    /// Whether that person's terminal shows more than plain text.
+    pub(crate) has_charts: bool,
     has_colour: bool,
     stderr: Stderr,
 }
@@ -196,6 +198,7 @@ impl Output {
         Ok(Self {
             format,
             is_terminal,
+            has_charts: is_terminal && !is_plain && !is_other_than_utf8(environment),
             has_colour: is_terminal && !is_plain,
             stderr: Stderr::of_process(is_plain),
         })
@@ -286,6 +289,14 @@ impl Stderr {
 fn is_plain(environment: &Environment) -> bool {
     environment.variable("NO_COLOR").is_some()
         || environment.variable("TERM").is_some_and(|terminal| terminal == "dumb")
+}
+
+/// Whether the locale's characters are of another encoding, which has none to draw with. The first of the three that is
+/// set counts (POSIX, XBD 8.2).
+fn is_other_than_utf8(environment: &Environment) -> bool {
+    let set = |name: &&str| environment.variable(name).filter(|locale| !locale.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(set);
+    locale.is_some_and(|locale| !locale.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }
 
 /// Says on stderr what failed and what to do next. Returns the exit code.

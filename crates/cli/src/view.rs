@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod certificate;
 pub(crate) mod enrollment;
+pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod moment;
 pub(crate) mod principal;

@@ -272,6 +272,6 @@ impl Source {
             (None, FollowFrom::Start | FollowFrom::After(_)) => From::AfterSequence(0),
         };
         let without_output = self.options.without_output;
-        StreamEventsRequest { job_id: self.job_id.clone(), from: Some(from), without_output }
+        StreamEventsRequest { job_id: self.job_id.clone(), from: Some(from), without_output, so_far: false }
     }
 }

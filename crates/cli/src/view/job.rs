@@ -185,6 +185,12 @@ impl JobView {
         fields
     }
 
+    /// From when until when it was there; what has not ended is there until `now`.
+    pub(crate) fn life(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let from = self.created_at.map_or(now, |at| at.0);
+        (from, self.finished_at.map_or(now, |at| at.0))
+    }
+
     /// Command and arguments as a shell would take them.
     pub(crate) fn command_line(&self) -> String {
         let words = [&self.command].into_iter().chain(&self.args).map(|word| quoted(word));

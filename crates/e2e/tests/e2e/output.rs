@@ -56,7 +56,7 @@ async fn watch(client: RawClient, job_id: String, from: Option<From>, patience: 
     let mut seen = Seen::default();
     let mut from = from;
     loop {
-        let request = StreamEventsRequest { job_id: job_id.clone(), from, without_output: false };
+        let request = StreamEventsRequest { job_id: job_id.clone(), from, ..Default::default() };
         let mut stream = client.open(STREAM_EVENTS, &request).await.unwrap();
         let mut read = 0;
         while read < patience {
@@ -130,7 +130,7 @@ async fn from_now_is_from_when_the_stream_is_in_force() {
     let (server, user, worker, job_id, token) = running().await;
     let now = server.clock.now();
     assert_eq!(worker.publish(&token, (1..=10).map(|n| nth(n, now)).collect()).await.code, Code::Ok);
-    let request = StreamEventsRequest { job_id, from: Some(From::Now(true)), without_output: false };
+    let request = StreamEventsRequest { job_id, from: Some(From::Now(true)), ..Default::default() };
     let mut stream = user.open(STREAM_EVENTS, &request).await.unwrap();
     let attached: StreamEventsResponse = stream.message().await;
     let Some(Message::Attached(attached)) = attached.message else { panic!("{attached:?}") };

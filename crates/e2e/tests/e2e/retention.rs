@@ -83,7 +83,7 @@ impl Bed {
 
     /// What a watcher from the start gets: the kinds of the events in short.
     async fn watched(&self, id: &str) -> (Vec<&'static str>, Option<JobState>) {
-        let request = StreamEventsRequest { job_id: id.to_owned(), from: None, without_output: false };
+        let request = StreamEventsRequest { job_id: id.to_owned(), ..Default::default() };
         let mut stream = self.user.open(STREAM_EVENTS, &request).await.unwrap();
         let mut kinds = Vec::new();
         loop {

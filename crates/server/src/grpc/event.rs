@@ -69,7 +69,7 @@ impl JobEventsService for EventsApi {
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let call = call(request)?;
         let output = (!call.message.without_output).then_some(None);
-        let filter = WatchFilter { control: true, output, follow: true };
+        let filter = WatchFilter { control: true, output, follow: !call.message.so_far };
         let opened = async {
             let id = call.message.job_id.parse()?;
             self.0.app.events.watch(&call.caller, &id, from(call.message.from)?, filter).await
