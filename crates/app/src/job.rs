@@ -191,7 +191,8 @@ impl Jobs {
             if filter.owner.as_ref().is_some_and(|owner| owner != own) {
                 return Err(Error::new(Label::NotOwner, format!("{own} sees its own jobs only")));
             }
-            if caller.permissions().contains(Permission::JobsSubmit) {
+            // A job sees what its owner does, who has submitted it.
+            if caller.job().is_some() || caller.permissions().contains(Permission::JobsSubmit) {
                 filter.owner = Some(own.clone());
             } else {
                 filter.holder = Some(own.clone());

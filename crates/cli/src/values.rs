@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use airunner_core::{
-    Error, Fingerprint, Isolation, JobState, PrincipalType, Result, RevocationReason, Role, Serial,
+    Error, Fingerprint, Isolation, JobState, Permission, PrincipalType, Result, RevocationReason, Role,
+    Serial,
 };
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -195,6 +196,13 @@ pub(crate) fn job_state() -> impl TypedValueParser<Value = JobState> {
 /// The levels of isolation.
 pub(crate) fn isolation() -> impl TypedValueParser<Value = Isolation> {
     words(Isolation::ALL.iter().map(|level| PossibleValue::new(level.as_str())))
+}
+
+/// What a job can be granted: all that not everyone may.
+pub(crate) fn grant() -> impl TypedValueParser<Value = Permission> {
+    let everyones = [Permission::SelfService, Permission::Anonymous];
+    let granted = Permission::ALL.iter().filter(move |permission| !everyones.contains(permission));
+    words(granted.map(|permission| PossibleValue::new(permission.as_str())))
 }
 
 /// The reasons of revocations, as RFC 5280 spells them, in any case, and with words parted too.

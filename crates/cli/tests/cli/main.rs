@@ -12,6 +12,7 @@ mod files;
 mod frame;
 mod isolation;
 mod job;
+mod job_certificate;
 mod lists;
 mod live;
 mod preview;

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use airunner_core::{Isolation, QueueName};
-use airunner_proto::job::v1::{self as pb, JobSpec, Repository, ResourceLimits};
+use airunner_core::{Isolation, Permission, QueueName};
+use airunner_proto::job::v1::{self as pb, JobCertificate, JobSpec, Repository, ResourceLimits};
 use clap::Args;
 
 use super::terminal;
@@ -79,6 +79,13 @@ pub(super) struct SpecArgs {
     /// Let everyone who is attached write to it, and not one at a time
     #[arg(long)]
     shared_input: bool,
+    /// Give it a certificate of its own, which ends with it: so others can tell which job calls, and `airunner-cli` in the
+    /// job is the job
+    #[arg(long)]
+    certificate: bool,
+    /// Let it do this with its certificate, in your name; may be repeated
+    #[arg(long, value_name = "PERMISSION", value_parser = values::grant())]
+    grant: Vec<Permission>,
     /// Where it runs, relative to its workspace
     #[arg(long, value_name = "DIR")]
     working_dir: Option<String>,
@@ -126,6 +133,8 @@ impl SpecArgs {
             best_effort: self.best_effort,
             limits: Some(self.limits()).filter(|limits| *limits != ResourceLimits::default()),
             host_network: self.host_network,
+            certificate: (self.certificate || !self.grant.is_empty())
+                .then(|| JobCertificate { grants: self.grant.iter().map(ToString::to_string).collect() }),
             ..JobSpec::default()
         })
     }
