@@ -1,6 +1,6 @@
 //! Values of options that are more than text: durations, pairs, repositories, signals, and words out of a list.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use airunner_core::{
     Error, Fingerprint, Isolation, JobState, Permission, PrincipalType, Result, RevocationReason, Role,
@@ -104,6 +104,44 @@ impl FromStr for Variable {
 impl fmt::Debug for Variable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Variable({})", self.name)
+    }
+}
+
+/// `NAME` for the value that this process has of it, or `NAME=@FILE` for what is in the file: a secret is no argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretVariable {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where its value is.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl FromStr for SecretVariable {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, file) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let path = |value: &str| value.strip_prefix('@').filter(|path| !path.is_empty()).map(PathBuf::from);
+        let file = match file.map(path) {
+            None => None,
+            Some(Some(path)) => Some(path),
+            // What was given is not said again: it may be the secret.
+            Some(None) => {
+                return Err(Error::invalid(
+                    "secret_environment",
+                    format!(
+                        "a secret is no argument: {name} takes the value that it has here, {name}=@FILE what is in the file"
+                    ),
+                ));
+            }
+        };
+        if name.is_empty() {
+            return Err(Error::invalid("secret_environment", "a variable has a name: NAME or NAME=@FILE"));
+        }
+        Ok(Self { name: name.to_owned(), file })
     }
 }
 

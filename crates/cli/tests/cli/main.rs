@@ -13,6 +13,7 @@ mod frame;
 mod isolation;
 mod job;
 mod job_certificate;
+mod job_secret;
 mod lists;
 mod live;
 mod preview;

@@ -90,7 +90,7 @@ async fn a_job_shows_that_it_is_this_job_of_this_owner() {
     let (issued, credentials) = stage.certificate().await;
     let leaf = parse_certificate(&credentials.chain[0], &OidArc::default()).unwrap();
     let uri = format!("spiffe://test.airunner/job/{}", stage.job_id());
-    assert_eq!(leaf.uris, [uri.clone()]);
+    assert_eq!(leaf.uris, std::slice::from_ref(&uri));
     assert_eq!(leaf.subject_dn, format!("CN={}", stage.job_id()));
     assert_eq!(leaf.principal, Some((PrincipalType::User, "alice".parse().unwrap())));
     let life = leaf.not_after.since(stage.server.clock.now());

@@ -131,8 +131,18 @@ fn each_profile_has_its_fields_and_no_others() {
     assert_eq!(
         named,
         [
-            "uri", "principal", "dns_names", "dns_names", "dns_names", "uri", "principal", "email", "uri",
-            "principal", "dns_names", "email"
+            "uri",
+            "principal",
+            "dns_names",
+            "dns_names",
+            "dns_names",
+            "uri",
+            "principal",
+            "email",
+            "uri",
+            "principal",
+            "dns_names",
+            "email"
         ]
     );
 }

@@ -1,6 +1,6 @@
 //! What is to run and how: what `submit`, `start` and `exec` have in common. What becomes of it is theirs.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fs, time::Duration};
 
 use airunner_core::{Isolation, Permission, QueueName};
 use airunner_proto::job::v1::{self as pb, JobCertificate, JobSpec, Repository, ResourceLimits};
@@ -10,7 +10,7 @@ use super::terminal;
 use crate::{
     context::Environment,
     failure::{Failure, Result},
-    values::{self, Pair, Variable},
+    values::{self, Pair, SecretVariable, Variable},
 };
 
 // No doc comment: clap would make it the description of every command that takes these.
@@ -28,6 +28,10 @@ pub(super) struct SpecArgs {
     /// A variable of its environment; without =VALUE, with the value that it has here. May be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<Variable>,
+    /// A variable whose value is kept sealed, and shown to nobody but its worker: the value that it has here, or what is in the
+    /// file. May be repeated
+    #[arg(long, value_name = "NAME[=@FILE]")]
+    secret_env: Vec<SecretVariable>,
     /// Refuse it while one of yours with the same command and arguments waits or runs
     #[arg(long)]
     unique: bool,
@@ -112,7 +116,12 @@ impl SpecArgs {
         if let Some(term) = environment.variable("TERM").filter(|_| self.tty) {
             variables.entry("TERM".to_owned()).or_insert(term);
         }
+        let secrets = self
+            .secret_env
+            .iter()
+            .map(|variable| Ok((variable.name.clone(), secret(variable, environment)?)));
         Ok(JobSpec {
+            secret_environment: secrets.collect::<Result<_>>()?,
             queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
             command: command.clone(),
             args: args.to_vec(),
@@ -148,6 +157,17 @@ impl SpecArgs {
             file_size_bytes: self.file_size.unwrap_or_default(),
         }
     }
+}
+
+fn secret(variable: &SecretVariable, environment: &Environment) -> Result<String> {
+    let SecretVariable { name, file } = variable;
+    let Some(file) = file else {
+        return environment.variable(name).ok_or_else(|| Failure::Usage(format!("{name} is not set here")));
+    };
+    let text = fs::read_to_string(file).map_err(|error| {
+        Failure::Usage(format!("the value of {name} can't be read from {}: {error}", file.display()))
+    })?;
+    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
 const fn wire_isolation(level: Isolation) -> pb::Isolation {
