@@ -106,7 +106,12 @@ pub async fn ensure_keyring(
     kind: &str,
     salt: Vec<u8>,
 ) -> Result<(Step, Sealer)> {
-    if let Some(keyring) = site.stores.keyring.get_keyring().await? {
+    if let Some(mut keyring) = site.stores.keyring.get_keyring().await? {
+        // Under the right master key, or not at all.
+        Sealer::open(&keyring, wrap).await?;
+        for key in Sealer::missing_keys(&keyring, wrap, site.clock, site.random).await? {
+            keyring = site.stores.keyring.add_data_key(key).await?;
+        }
         return Ok((Step::Found, Sealer::open(&keyring, wrap).await?));
     }
     let (keyring, sealer) = Sealer::create(wrap, kind, salt, site.clock, site.random).await?;

@@ -51,7 +51,7 @@ pub use job::{
     AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobState, JobStore,
     Lease, LeaseExtension, LeaseRequest, NextJob, QueueOrder,
 };
-pub use job_spec::{JobSpec, Labels, ProcessType, Repository, holds_all};
+pub use job_spec::{JobSecrets, JobSpec, Labels, ProcessType, Repository, holds_all};
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use label::{Kind, Label};
 pub use measure::{Durations, Intent, StoreMeasures, Traffic};

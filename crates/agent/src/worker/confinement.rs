@@ -1,6 +1,8 @@
 //! How far a job's processes are kept from this machine: what the job asks for, and no less than the worker's own.
 //! How that is done is `airunner-exec`'s business.
 
+use std::path::Path;
+
 use airunner_core::Isolation;
 use airunner_exec::{Isolation as Level, Limits, Network, Sandbox, SpawnError, Spec};
 use airunner_proto::job::v1::{self as pb, Job};
@@ -61,9 +63,20 @@ impl Confinement {
         }
     }
 
-    /// Confines the job's command, which sees its workspace and nothing else that is the worker's.
-    pub(super) fn confine(&self, spec: Spec, site: &Site, workspace: &Workspace) -> Result<Spec, Failed> {
+    /// Confines the job's command, which sees its workspace, the files of its identity where it has one, and nothing else
+    /// that is the worker's.
+    pub(super) fn confine(
+        &self,
+        spec: Spec,
+        site: &Site,
+        workspace: &Workspace,
+        identity: Option<&Path>,
+    ) -> Result<Spec, Failed> {
         let sandbox = Sandbox::new().network(self.network).writable(workspace.path());
+        let sandbox = match identity {
+            Some(directory) => sandbox.read_only(directory),
+            None => sandbox,
+        };
         self.at(self.level, spec.sandbox(sandbox), site)
     }
 

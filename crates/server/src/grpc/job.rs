@@ -5,6 +5,7 @@ use std::time::Duration;
 use airunner_app::job::{
     AttemptEnd, DEFAULT_VISIBILITY,
     line::{LineMessage, LineRequest},
+    secrets::SecretEnvironment,
     spec::NewJob,
 };
 use airunner_core::{
@@ -262,6 +263,7 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
     Ok(NewJob {
         queue: (!job.queue.is_empty()).then(|| job.queue.parse()).transpose()?,
         delay: convert::from_duration("delay", job.delay)?.unwrap_or_default(),
+        secrets: SecretEnvironment::new(job.secret_environment),
         spec: JobSpec {
             command: job.command,
             args: job.args,
@@ -284,6 +286,7 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
             requires: job.requires.into_iter().collect(),
             retry_delay: convert::from_duration("retry_delay", job.retry_delay)?.unwrap_or_default(),
             certificate: job.certificate.map(grants).transpose()?,
+            secrets: None,
         },
     })
 }
@@ -332,9 +335,9 @@ fn line_message(
     match message {
         LineMessage::Waiting => Message::Waiting(pb::Waiting {}),
         LineMessage::Drain => Message::Drain(pb::Drain {}),
-        LineMessage::Claim { job, task_token, deadline } => Message::Claim(pb::Claim {
+        LineMessage::Claim { job, secrets, task_token, deadline } => Message::Claim(pb::Claim {
             job: Some(self::message(&job)),
-            environment: job.spec.environment.into_iter().collect(),
+            environment: job.spec.environment.into_iter().chain(secrets.expose()).collect(),
             task_token,
             deadline: Some(convert::time(deadline)),
             visibility_timeout: Some(visibility),
@@ -424,6 +427,12 @@ fn message(job: &Job) -> pb::Job {
         command: job.spec.command.clone(),
         args: job.spec.args.clone(),
         environment_names: job.spec.environment.keys().cloned().collect(),
+        secret_environment_names: job
+            .spec
+            .secrets
+            .as_ref()
+            .map(|secrets| secrets.names.clone())
+            .unwrap_or_default(),
         working_dir: job.spec.working_dir.clone(),
         repository: job.spec.repository.as_ref().map(|repository| pb::Repository {
             url: repository.url.clone(),

@@ -154,7 +154,7 @@ pub async fn a_repeated_request_gets_the_same_one(stores: Stores) {
 }
 
 pub async fn a_large_batch_of_ends_revokes_them_all(stores: Stores) {
-    const JOBS: usize = 64;
+    const JOBS: u32 = 64;
     let world = World::new(stores);
     let alice = world.worker("alice").await;
     let wanting: Vec<_> = (0..JOBS).map(|_| asking(&world)).collect();
@@ -162,7 +162,7 @@ pub async fn a_large_batch_of_ends_revokes_them_all(stores: Stores) {
     world.stores.jobs.enqueue_jobs(wanting, None, audit).await.unwrap();
     let mut given = Vec::new();
     let mut ends = Vec::new();
-    for job in world.lease("w1", JOBS as u32).await {
+    for job in world.lease("w1", JOBS).await {
         let leaf = leaf(&world, &alice, &job);
         record(&world, &job, leaf.clone()).await.unwrap();
         given.push(leaf.reference());
@@ -172,7 +172,7 @@ pub async fn a_large_batch_of_ends_revokes_them_all(stores: Stores) {
     let done = world.stores.jobs.complete_jobs(&id("w1"), &ends, after(10)).await.unwrap();
     assert!(done.iter().all(|done| done.as_ref().is_ok_and(|job| job.state == JobState::Completed)));
     let told: BTreeSet<_> = certificate_changes(&world).await.into_iter().collect();
-    assert_eq!((given.len(), told), (JOBS, given.into_iter().collect()));
+    assert_eq!((given.len(), told), (JOBS as usize, given.into_iter().collect()));
 }
 
 pub async fn a_suspended_owner_of_nothing_else_is_among_the_denials(stores: Stores) {

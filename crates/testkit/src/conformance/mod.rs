@@ -165,7 +165,8 @@ macro_rules! store_conformance {
                     of_many_successors_one_wins;
                 keyring:
                     a_keyring_is_kept_as_it_was_made,
-                    there_is_one_keyring;
+                    there_is_one_keyring,
+                    a_keyring_has_one_active_key_of_a_purpose;
                 audit:
                     what_is_recorded_is_read_back,
                     entries_are_numbered_in_order,
