@@ -4,7 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use airunner_core::Isolation;
 
-use crate::{live::Live, prompt::at_terminal};
+use crate::{
+    live::Live,
+    prompt::{at_terminal_of, cli},
+};
 
 #[test]
 fn what_a_job_asks_for_is_shown_with_what_it_used() {
@@ -40,7 +43,7 @@ fn on_a_terminal_what_was_used_stands_against_its_limit_as_a_bar() {
     let asked = ["--isolation", "limits", "--best-effort", "--cpus", "0.5", "--", "sh", "-c", spin];
     live.run(&[&["job", "exec"][..], &asked].concat()).succeeded();
     let id = live.json(&["job", "list"])["jobs"][0]["job_id"].as_str().unwrap().to_owned();
-    let shown = at_terminal(&live.bed, &format!("{} job show {id}", env!("CARGO_BIN_EXE_airunner-cli")), &[]);
+    let shown = at_terminal_of("xterm", &live.bed, &format!("{} job show {id}", cli()), &[]);
     assert!(shown.contains('█') && shown.contains("% of 0.5 CPUs"), "{shown}");
 }
 

@@ -150,3 +150,95 @@ fn what_a_job_wants_of_the_queue_is_shown_and_found_again() {
     let _worker = live.worker();
     live.run(&["job", "start", "--require", "arch=arm64", "--", "true"]).failed(1, "arch=arm64");
 }
+
+#[test]
+fn show_tells_what_happened_when_and_draws_it_where_that_can_be_seen() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let script = "echo one; echo two >&2; exit 3";
+    let id = live.run(&["job", "submit", "--", "sh", "-c", script]).succeeded().stdout.trim().to_owned();
+    assert_eq!(live.run(&["job", "attach", &id]).code, 3);
+
+    let shown = live.json(&["job", "show", &id]);
+    let history = &shown["history"];
+    let kinds: Vec<_> =
+        history["events"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["started", "attempt_ended"]);
+    assert_eq!(
+        (history["output_bytes"].as_u64(), history["output_is_whole"].as_bool()),
+        (Some(8), Some(true))
+    );
+    let parts = history["output_over_time"].as_array().unwrap().iter();
+    assert_eq!(parts.map(|part| part.as_u64().unwrap()).sum::<u64>(), 8);
+
+    // A program that reads it gets text, and whoever asked for no more than that.
+    let plain = live.run(&["job", "show", &id]).succeeded().stdout;
+    assert!(
+        plain.contains("attempt 1 runs, as process ") && plain.contains("attempt 1 exited with 3"),
+        "{plain}"
+    );
+    assert!(plain.is_ascii() && !plain.contains("time line"), "{plain}");
+    let show = format!("{} job show {id}", cli());
+    for variables in ["NO_COLOR=1", "LC_ALL=C LANG=C.UTF-8", "TERM=dumb"] {
+        let text = at_terminal_of("xterm", &live.bed, &format!("env {variables} {show}"), &[]);
+        assert!(text.contains("attempt 1 exited") && text.is_ascii(), "{variables}: {text}");
+    }
+    let drawn = at_terminal_of("xterm", &live.bed, &format!("env LANG=C.UTF-8 {show}"), &[]);
+    assert!(drawn.contains("time line") && drawn.contains('┫') && drawn.contains('█'), "{drawn}");
+    let widest = drawn.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
+    assert!(widest <= 80, "{widest} columns: {drawn}");
+}
+
+#[test]
+fn show_does_not_wait_for_a_job_that_goes_on() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let started = live.json(&["job", "start", "--", "sh", "-c", "echo begun; exec sleep 600"]);
+    let id = started["job_id"].as_str().unwrap();
+    let shown = live.json(&["job", "show", id]);
+    assert_eq!(
+        (shown["state"].as_str(), shown["history"]["events"][0]["kind"].as_str()),
+        (Some("running"), Some("started"))
+    );
+    let waiting = live.run(&["job", "submit", "--queue", "other", "--", "true"]).succeeded().stdout;
+    let shown = live.json(&["job", "show", waiting.trim()]);
+    assert_eq!(shown["history"]["events"].as_array().unwrap().len(), 0);
+    live.run(&["job", "stop", id, "--grace", "0"]).succeeded();
+}
+
+#[test]
+fn every_job_is_a_line_with_its_id_command_state_and_age() {
+    let live = Live::new();
+    let _worker = live.worker();
+    live.run(&["job", "exec", "--", "echo", "two words"]).succeeded();
+    let waiting = live.run(&["job", "submit", "--queue", "other", "--", "make", "test"]).succeeded().stdout;
+    let listed = live.run(&["job", "list"]).succeeded().stdout;
+    let lines: Vec<_> = listed.lines().collect();
+    assert_eq!(lines.len(), 3, "{listed}");
+    assert!(
+        lines[0].starts_with("ID") && lines[0].contains("STATE") && lines[0].contains("CREATED"),
+        "{listed}"
+    );
+    assert!(lines[1].starts_with(waiting.trim()) && lines[1].contains("scheduled"), "{listed}");
+    assert!(lines[1].ends_with("make test") && lines[2].trim_end().ends_with("echo 'two words'"), "{listed}");
+    assert!(lines.iter().skip(1).all(|line| line.contains(" now ") || line.contains(" ago ")), "{listed}");
+    assert!(lines[2].contains("completed"), "{listed}");
+}
+
+#[test]
+fn output_that_is_no_longer_kept_is_no_empty_output() {
+    let live = Live::new();
+    let _worker = live.worker();
+    let id = live.run(&["job", "submit", "--", "echo", "bytes"]).succeeded().stdout.trim().to_owned();
+    live.run(&["job", "attach", &id]).succeeded();
+    assert_eq!(live.run(&["job", "output", &id]).succeeded().stdout, "bytes\n");
+    let job = id.parse().unwrap();
+    let output = live.server.stores.output.clone();
+    assert!(live.runtime.block_on(output.release_output(&job)).unwrap() > 0);
+    for args in [&["job", "output", &id][..], &["job", "logs", "--follow", &id]] {
+        live.run(args).failed(5, "no longer kept");
+    }
+    assert_eq!(live.json(&["job", "output", &id])["incomplete"], true);
+    let watched = live.run(&["job", "attach", &id]);
+    assert!(watched.succeeded().stderr.contains("no longer kept"));
+}

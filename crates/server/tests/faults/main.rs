@@ -7,6 +7,7 @@
 #[path = "../server/bed.rs"]
 #[expect(dead_code, reason = "the bed of the other suite has more than is needed here")]
 mod bed;
+mod bytes;
 mod fault;
 mod job;
 mod world;

@@ -15,7 +15,7 @@ use airunner_e2e::Line;
 use airunner_pki::certificate_to_pem;
 use airunner_proto::{
     ca::v1::ListCertificatesRequest,
-    job::v1::{EnqueueJobsRequest, ListJobsRequest},
+    job::v1::{EnqueueJobsRequest, JobSpec, ListJobsRequest},
 };
 use airunner_testkit::random::SeededRandom;
 use tonic::Status;
@@ -106,6 +106,35 @@ impl World {
             let id = enqueued.await.into_inner().job_ids.remove(0);
             self.running.push(Running::watch(self.client.clone(), id, task));
         }
+    }
+
+    /// Submits one job.
+    pub(crate) async fn enqueue(&self, job: JobSpec) -> String {
+        let request = EnqueueJobsRequest { jobs: vec![job], request_id: String::new() };
+        let enqueued = until_answered(async || self.client.jobs().enqueue_jobs(request.clone()).await);
+        enqueued.await.into_inner().job_ids.remove(0)
+    }
+
+    /// A client of the admin, over the watchers' line.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where everything of this world is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.bed.home.path()
+    }
+
+    /// The command line of the admin, over the watchers' line.
+    pub(crate) fn command_line(&self, args: &[&str]) -> Command {
+        let admin = self.bed.home.admin();
+        let mut command = program(args, &self.watchers, self.bed.home.path());
+        for (flag, file) in
+            [("--cacert", self.bed.home.ca()), ("--client-cert", admin.cert), ("--client-key", admin.key)]
+        {
+            command.arg(flag).arg(file);
+        }
+        command
     }
 
     /// Waits until the server says that it is ready.
@@ -201,10 +230,9 @@ impl World {
 
     fn start_worker(&mut self, worker: usize) {
         let Worker { child, line, folder } = &mut self.workers[worker];
-        let program = Path::new(env!("CARGO_BIN_EXE_airunner-server")).with_file_name("airunner-cli");
-        let mut command = Command::new(program);
-        command.args(["worker", "--same-user", "--concurrency", "4", "--drain", "0"]);
-        command.args(["--visibility-timeout", LEASE, "--server", &line.address().to_string()]);
+        let args =
+            ["worker", "--same-user", "--concurrency", "4", "--drain", "0", "--visibility-timeout", LEASE];
+        let mut command = program(&args, line, folder);
         for (flag, file) in [
             ("--cacert", self.bed.home.ca()),
             ("--client-cert", folder.join("chain.pem")),
@@ -213,9 +241,7 @@ impl World {
         ] {
             command.arg(flag).arg(file);
         }
-        command.env_clear().current_dir("/").env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", &*folder).env("AIRUNNER_LOG", "error").stdin(Stdio::null()).stdout(Stdio::null());
-        let started = command.spawn();
+        let started = command.stdout(Stdio::null()).spawn();
         *child = Some(started.expect("this test needs the other binary: run it with --workspace"));
     }
 }
@@ -238,6 +264,16 @@ fn command(bed: &Bed, clock: &Path) -> Command {
     command.env("LD_PRELOAD", fake_clock).env("FAKETIME_TIMESTAMP_FILE", clock);
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_CACHE_DURATION", "0");
     command.env("AIRUNNER_LOG", "error");
+    command
+}
+
+/// The other binary, over a line to the server.
+fn program(args: &[&str], line: &Line, home: &Path) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_airunner-server")).with_file_name("airunner-cli");
+    let mut command = Command::new(program);
+    command.args(args).args(["--server", &line.address().to_string()]).env_clear().current_dir("/");
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", home).env("AIRUNNER_LOG", "error").stdin(Stdio::null());
     command
 }
 
