@@ -2,7 +2,7 @@
 //! How that is done is `airunner-exec`'s business.
 
 use airunner_core::Isolation;
-use airunner_exec::{Isolation as Level, Limits, Network, Sandbox, SpawnError, Spec};
+use airunner_exec::{Isolation as Level, Limits, Network, RunAs, Sandbox, SpawnError, Spec};
 use airunner_proto::job::v1::{self as pb, Job};
 
 use super::{options::Site, options::WorkerOptions, task::Failed, workspace::Workspace};
@@ -64,17 +64,17 @@ impl Confinement {
     /// Confines the job's command, which sees its workspace and nothing else that is the worker's.
     pub(super) fn confine(&self, spec: Spec, site: &Site, workspace: &Workspace) -> Result<Spec, Failed> {
         let sandbox = Sandbox::new().network(self.network).writable(workspace.path());
-        self.at(self.level, spec.sandbox(sandbox), site)
+        self.at(self.level, spec.sandbox(sandbox), site, site.user)
     }
 
-    /// Confines what fetches the job's repository. It needs the machine's network and names, and so gets no sandbox; but
+    /// Confines what fetches the job's repository, as this user; none is the worker's own. It needs the machine's network and names, and so gets no sandbox; but
     /// a cgroup and the job's limits wherever the job does.
-    pub(super) fn confine_fetch(&self, spec: Spec, site: &Site) -> Result<Spec, Failed> {
-        self.at(self.level.min(Level::Limits), spec, site)
+    pub(super) fn confine_fetch(&self, spec: Spec, site: &Site, user: Option<RunAs>) -> Result<Spec, Failed> {
+        self.at(self.level.min(Level::Limits), spec, site, user)
     }
 
-    fn at(&self, level: Level, spec: Spec, site: &Site) -> Result<Spec, Failed> {
-        let spec = match site.user {
+    fn at(&self, level: Level, spec: Spec, site: &Site, user: Option<RunAs>) -> Result<Spec, Failed> {
+        let spec = match user {
             Some(user) => spec.run_as(user),
             None if level > Level::None => spec.same_user(),
             None => spec,

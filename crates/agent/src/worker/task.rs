@@ -102,7 +102,7 @@ impl Task {
             return Ok(workspace.path().to_owned());
         };
         self.note(format!("fetching {}", git::shown(&repository.url)));
-        git::fetch(&mut self.attendant, confinement, workspace, &repository).await
+        git::fetch(&mut self.attendant, confinement, workspace, &repository, &[]).await
     }
 
     async fn execute(
