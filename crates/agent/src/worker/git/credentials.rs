@@ -316,3 +316,77 @@ fn refuse(message: &str) -> Error {
     Error::new(Label::Config, format!("worker.git_credentials: {message}"))
         .with_field("worker.git_credentials")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(prefix: &str, user: &str) -> Credential {
+        Credential::new(prefix, user, Secret::new(b"s3cret".to_vec())).unwrap()
+    }
+
+    #[test]
+    fn the_longest_beginning_counts_and_whole_parts_of_a_path_alone() {
+        let all = ["https://h", "https://h/team/", "https://h/team/one", "https://h:8443/", "http://h/team"]
+            .map(|prefix| secret(prefix, &prefix.replace(':', "")));
+        let user = |url: &str| find(&all, url).and_then(|found| found.user.clone());
+        for (url, wanted) in [
+            ("https://h/other", Some("https//h")),
+            ("https://H/team/two.git", Some("https//h/team/")),
+            ("https://h/team/one", Some("https//h/team/one")),
+            ("https://h/team/one.git", Some("https//h/team/one")),
+            ("https://h/team/one/more", Some("https//h/team/one")),
+            ("https://h/team/oneself", Some("https//h/team/")),
+            ("https://h:8443/team", Some("https//h8443/")),
+            ("https://h.example/team", None),
+            ("https://h@evil/team", None),
+            ("ssh://h/team", None),
+            ("https://h/team/../other", None),
+            ("https://h/team/%2E%2e/other", None),
+            ("https://h/team/..%2fother", None),
+            ("https://h/team?x=/../", None),
+        ] {
+            assert_eq!(user(url).as_deref(), wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn of_two_alike_the_jobs_own_which_is_asked_first_counts() {
+        let (own, of_worker) = (secret("https://h/a", "own"), secret("https://h/a", "worker"));
+        assert_eq!(find([&own, &of_worker], "https://h/a").unwrap().user.as_deref(), Some("own"));
+    }
+
+    #[test]
+    fn a_line_is_read_to_its_end_and_what_is_wrong_is_said_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |line: &str| Credential::parse(line, folder.path());
+        let found = read("https://h/ user=ci secret= a =b c").unwrap();
+        let Proof::Secret(found) = found.proof else { panic!("a secret") };
+        assert!(found.matches(b" a =b c"));
+        for bad in [
+            "https://h/",
+            "https://h/ secret=s3cret",
+            "https://h/ user= secret=s3cret",
+            "https://h/ user=a:b secret=s3cret",
+            "https://me:s3cret@h/ user=a secret=s3cret",
+            "h/a user=a secret=s3cret",
+            "git://h/ user=a secret=s3cret",
+            "ssh://h/ user=a secret=s3cret",
+            "ssh://h/ key=s3cret",
+            "https://h/ key=s3cret known_hosts=b",
+            "https://h/ s3cret",
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(!error.message().contains("s3cret"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn gits_store_gets_what_a_url_can_hold() {
+        let secret = Secret::new("p@ss/w:rd%é ".into());
+        let stored = String::from_utf8(stored("https://h:1/a/b.c/", "a@b", &secret)).unwrap();
+        let first = stored.lines().next().unwrap();
+        assert_eq!(first, "https://a%40b:p%40ss%2Fw%3Ard%25%C3%A9%20@h:1/a/b.c");
+        assert_eq!(stored.lines().nth(1).unwrap(), format!("{first}.git"));
+    }
+}

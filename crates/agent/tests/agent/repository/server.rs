@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -29,6 +29,7 @@ struct Rules {
     asked: Mutex<Vec<Asked>>,
     /// Speaks the first version of git's protocol alone, which gives away what it shows and nothing else.
     is_old: Mutex<bool>,
+    is_closed: Mutex<bool>,
     /// Passed by everybody who may come in.
     gate: Mutex<Option<Gate>>,
 }
@@ -37,6 +38,7 @@ struct Rules {
 pub(crate) struct Server {
     address: SocketAddr,
     rules: Arc<Rules>,
+    accepting: std::thread::JoinHandle<()>,
 }
 
 impl Server {
@@ -45,13 +47,23 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (rules, root) = (Arc::new(Rules::default()), root.to_owned());
         let shared = Arc::clone(&rules);
-        std::thread::spawn(move || {
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (rules, root) = (Arc::clone(&shared), root.clone());
+                if *rules.is_closed.lock().unwrap() {
+                    return;
+                }
                 std::thread::spawn(move || serve(stream, &rules, &root));
             }
         });
-        Self { address, rules }
+        Self { address, rules, accepting }
+    }
+
+    /// Takes no more connections.
+    pub(crate) fn close(self) {
+        *self.rules.is_closed.lock().unwrap() = true;
+        drop(TcpStream::connect(self.address));
+        self.accepting.join().unwrap();
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
