@@ -35,6 +35,12 @@ pub use worker::WorkerConfig;
 
 use source::Source;
 
+/// The names of the settings of `[worker]`.
+#[cfg(test)]
+pub(crate) fn worker_settings() -> impl Iterator<Item = &'static str> {
+    source::KEYS.iter().filter_map(|key| key.strip_prefix("worker."))
+}
+
 /// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Config {

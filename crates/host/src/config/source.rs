@@ -19,7 +19,7 @@ use crate::{duration, suggest::closest};
 const MAX_FILE: u64 = 1 << 20;
 
 /// Every key there is. A key of the file that is not here is refused.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "environment",
     "trust_domain",
     "server.api_addr",

@@ -194,3 +194,22 @@ fn utf8(path: &Path) -> Result<&str> {
         Error::new(Label::Config, format!("{} is no UTF-8, which a configuration must be", path.display()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::worker_settings;
+
+    #[test]
+    fn every_setting_of_the_worker_is_named_and_what_is_named_can_be_set() {
+        let start = "environment = \"local\"\n[master_key]\nkeyfile = \"k\"\n[worker]\nembedded = true\n";
+        let named: String = WORKER_KEYS.lines().map(|line| format!("{}\n", &line[2..])).collect();
+        let config = Config::parse(Path::new("/home/server.toml"), &format!("{start}{named}")).unwrap();
+        assert_eq!(config.worker().git().credentials(), Some(Path::new("/home/FILE")));
+        for key in worker_settings() {
+            // The two that bootstrap decides itself.
+            let is_decided = ["embedded", "same_user"].contains(&key);
+            assert!(is_decided || named.contains(&format!("{key} = ")), "{key}");
+        }
+    }
+}
