@@ -16,6 +16,7 @@ mod process;
 mod trial;
 mod victim;
 mod view;
+mod without_root;
 
 use libtest_mimic::Arguments;
 
@@ -34,6 +35,7 @@ fn main() {
         limits::trials(),
         process::trials(),
         view::trials(),
+        without_root::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, chown},
     process::{Child, Command, Stdio},
     sync::Arc,
 };
@@ -53,6 +53,11 @@ pub(crate) struct WorkerProcess {
 
 impl WorkerProcess {
     pub(crate) fn start(bed: &Bed, level: Isolation) -> Self {
+        Self::start_by(bed, level, Command::new(std::env::current_exe().unwrap()), None)
+    }
+
+    /// By a command that becomes it, as another user where one is named.
+    pub(crate) fn start_by(bed: &Bed, level: Isolation, mut command: Command, user: Option<u32>) -> Self {
         let (identity, state) = (open_directory(), open_directory());
         let credentials = &bed.credentials;
         let chain: String =
@@ -65,9 +70,13 @@ impl WorkerProcess {
         ] {
             let path = identity.path().join(name);
             fs::write(&path, content).unwrap();
-            fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            chown(&path, user, user).unwrap();
         }
-        let child = Command::new(std::env::current_exe().unwrap())
+        for place in [&identity, &state] {
+            chown(place.path(), user, user).unwrap();
+        }
+        let child = command
             .env(IDENTITY, identity.path())
             .env(SERVER, bed.server.addresses.api.to_string())
             .env(STATE, state.path())
