@@ -11,7 +11,14 @@ mod fetch;
 mod levels;
 mod limits;
 mod machine;
+#[path = "../agent/repository/origin.rs"]
+#[expect(dead_code, reason = "this suite needs some of it only")]
+mod origin;
 mod process;
+mod secrecy;
+#[path = "../agent/repository/server.rs"]
+#[expect(dead_code, reason = "this suite needs some of it only")]
+mod server;
 #[path = "../../../exec/tests/isolation/trial.rs"]
 mod trial;
 mod victim;
@@ -34,6 +41,7 @@ fn main() {
         levels::trials(),
         limits::trials(),
         process::trials(),
+        secrecy::trials(),
         view::trials(),
         without_root::trials(),
     ];

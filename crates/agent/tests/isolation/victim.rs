@@ -20,6 +20,10 @@ const IDENTITY: &str = "TEST_IDENTITY";
 const SERVER: &str = "TEST_SERVER";
 const STATE: &str = "TEST_STATE";
 const LEVEL: &str = "TEST_LEVEL";
+/// A file of credentials, where it is to have one.
+pub(crate) const CREDENTIALS: &str = "TEST_CREDENTIALS";
+/// Where it logs all that can be logged, where it is to log.
+pub(crate) const LOG: &str = "TEST_LOG";
 /// What the environment of the process holds.
 pub(crate) const CANARY: &str = "in-the-workers-environment";
 
@@ -28,11 +32,18 @@ pub(crate) fn play_role() {
     let Ok(folder) = std::env::var(IDENTITY) else { return };
     let files = IdentityFiles::open(folder.as_ref(), None).unwrap();
     let server = std::env::var(SERVER).unwrap().parse().unwrap();
-    let options = WorkerOptions {
+    let mut options = WorkerOptions {
         user: user(),
         isolation: std::env::var(LEVEL).unwrap().parse().unwrap(),
         ..WorkerOptions::new(std::env::var(STATE).unwrap())
     };
+    options.git_protocols.push("http".to_owned());
+    options.git.credentials = std::env::var_os(CREDENTIALS).map(Into::into);
+    if let Some(path) = std::env::var_os(LOG) {
+        let file = std::sync::Mutex::new(fs::File::create(path).unwrap());
+        let all = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+        all.with_writer(file).with_ansi(false).init();
+    }
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -99,10 +110,15 @@ impl WorkerProcess {
         self.child.wait().unwrap();
     }
 
+    /// Waits for its own end.
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// Another worker over the same state, in this process.
     pub(crate) fn succeeded(mut self, bed: &Bed) -> Worker {
         let state = std::mem::replace(&mut self.state, open_directory());
-        Worker::start(bed.client(), state, |_| {})
+        Worker::start(bed.client(), state, |options| options.git_protocols.push("http".to_owned()))
     }
 }
 

@@ -18,14 +18,18 @@ use crate::{
     bed::{Bed, open_directory, until},
     limits::{cpu_time_holds, memory_holds, processes_hold},
     machine::at,
+    origin::{Origin, noise, of},
+    secrecy::credentials,
+    server::Server,
     trials,
-    victim::WorkerProcess,
+    victim::{CREDENTIALS, WorkerProcess},
 };
 
 trials![
     its_limits_hold_or_are_refused_with_their_reason,
     its_jobs_are_its_own_user_and_in_a_sandbox_find_nothing_of_it,
     nothing_of_its_jobs_is_left,
+    what_it_keeps_and_who_it_is_are_beyond_jobs_in_sandboxes,
 ];
 
 /// No user of /etc/passwd.
@@ -57,12 +61,17 @@ impl Ground {
     }
 
     fn worker(&self, bed: &Bed, level: Level) -> WorkerProcess {
+        WorkerProcess::start_by(bed, level, self.command(), Some(USER))
+    }
+
+    /// Becomes the worker.
+    fn command(&self) -> Command {
         let become_it =
             "echo $$ >\"$0/cgroup.procs\" && exec setpriv --reuid=$1 --regid=$1 --clear-groups \"$2\"";
         let mut command = Command::new("sh");
         command.args(["-c", become_it]).arg(&self.cgroup).arg(USER.to_string());
         command.arg(self.program.path().join("worker")).current_dir("/");
-        WorkerProcess::start_by(bed, level, command, Some(USER))
+        command
     }
 
     fn jobs(&self) -> usize {
@@ -138,4 +147,26 @@ async fn nothing_of_its_jobs_is_left() {
         let workspaces = worker.state.path().join("work");
         until(async || fs::read_dir(&workspaces).is_ok_and(|mut found| found.next().is_none())).await;
     }
+}
+
+async fn what_it_keeps_and_who_it_is_are_beyond_jobs_in_sandboxes() {
+    let (bed, ground, origin) = (Bed::new().await, Ground::new(), Origin::new());
+    origin.commit_file("large", &noise(1, 1 << 20));
+    let commit = origin.commit("closed\n");
+    let server = Server::start(origin.path());
+    let (_place, path) = credentials(&server, USER);
+    let mut command = ground.command();
+    command.env(CREDENTIALS, &path);
+    let worker = WorkerProcess::start_by(&bed, Level::Sandbox, command, Some(USER));
+    let line = format!("cat sub/file; cat {}; ls -A {}", path.display(), worker.state.path().display());
+    for is_warm in [false, true] {
+        let report = bed.run(of(&server.url(".git"), &commit, &line)).await;
+        assert_eq!(report.text(), "closed\nwork\n", "{}", report.reason());
+        assert_eq!(server.given() < 1 << 20, is_warm);
+    }
+    // At a lower level they would not be, and so it does not start.
+    let mut command = ground.command();
+    command.env(CREDENTIALS, &path);
+    let mut refused = WorkerProcess::start_by(&bed, Level::Limits, command, Some(USER));
+    assert!(!refused.ended().success());
 }

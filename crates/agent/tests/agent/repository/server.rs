@@ -31,7 +31,7 @@ struct Rules {
     is_old: Mutex<bool>,
     is_closed: Mutex<bool>,
     /// Passed by everybody who may come in.
-    gate: Mutex<Option<Gate>>,
+    gate: Mutex<Option<Arc<Gate>>>,
 }
 
 /// Serves all repositories below a directory.
@@ -79,8 +79,9 @@ impl Server {
         *self.rules.is_old.lock().unwrap() = true;
     }
 
+    /// Has everybody who may come in wait until this returns, which is told the path.
     pub(crate) fn gate(&self, gate: impl Fn(&str) + Send + Sync + 'static) {
-        *self.rules.gate.lock().unwrap() = Some(Box::new(gate));
+        *self.rules.gate.lock().unwrap() = Some(Arc::new(Box::new(gate)));
     }
 
     /// What was asked for since the last time.
@@ -114,7 +115,8 @@ fn serve(stream: TcpStream, rules: &Rules, root: &Path) -> Option<()> {
     let body = body(&mut reader, &headers)?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let (status, kind, answer) = if may_enter(rules, &headers) {
-        if let Some(gate) = &*rules.gate.lock().unwrap() {
+        let gate = rules.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
             gate(path);
         }
         backend(rules, root, &method, path, query, &headers, &body)
