@@ -289,7 +289,7 @@ fn read(path: &Path, who: Who) -> Result<Secret> {
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
     let file: File = file.map_err(failed("read", path))?;
     let meta = file.metadata().map_err(failed("read", path))?;
-    let is_own = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0;
+    let is_own = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode().trailing_zeros() >= 6;
     if !meta.is_file() || meta.len() > MAX_FILE {
         return Err(refuse(&format!("{} is no file of at most 1 MiB", path.display())));
     }
