@@ -449,6 +449,31 @@ def compare(demo):
     return f"{len(whole)} bytes, nothing missed, nothing twice"
 
 
+# What a job does to show who it is: a call like any other, with what its environment names.
+WHO_AM_I = """
+import http.client, os, ssl
+context = ssl.create_default_context(cafile=os.environ["AIRUNNER_CACERT"])
+context.load_cert_chain(os.environ["AIRUNNER_CLIENT_CERT"], os.environ["AIRUNNER_CLIENT_KEY"])
+host, port = os.environ["AIRUNNER_SERVER"].removeprefix("https://").rsplit(":", 1)
+server = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+server.request("POST", "/airunner.principal.v1.PrincipalService/WhoAmI", "{}", {"content-type": "application/json"})
+print(server.getresponse().read().decode())
+"""
+
+
+def certified(demo):
+    _, out, _ = demo.cli("job", "exec", "--grant", "jobs:list", "--", "python3", "-c", WHO_AM_I)
+    me = json.loads(out)
+    job, uri = me["jobId"], me["spiffeId"]
+    if not uri.endswith(f"/job/{job}") or sorted(me["permissions"]) != ["anonymous", "jobs:list", "self"]:
+        raise Failed(f"the job is not taken for itself: {me}")
+    _, out, _ = demo.cli("certificate", "get", me["serialNumber"], "--output", "json")
+    record = json.loads(out)
+    if not record["revoked"]:
+        raise Failed("the job has ended, and its certificate has not")
+    return uri
+
+
 def audited(demo):
     _, out, _ = demo.cli("audit", "tail", "--n", "100", "--output", "json")
     actions = {entry["action"] for entry in json.loads(out)["entries"]}
@@ -490,6 +515,7 @@ def run(demo):
     demo.step("w1's certificate revoked", revoke, demo)
     demo.step("w2 took the job over and completed it", take_over, demo)
     demo.step("both watchers saw the same", compare, demo)
+    demo.step("a job showed which job it is, until it ended", certified, demo)
     demo.step("audit log", audited, demo)
     if demo.emulator:
         demo.step("nothing but keys and configuration in files", in_aws, demo)

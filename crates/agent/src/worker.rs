@@ -8,6 +8,7 @@ mod complete;
 mod confinement;
 mod git;
 mod held;
+mod identity;
 mod lease;
 mod line;
 mod options;

@@ -12,8 +12,8 @@ use std::{
 };
 
 use airunner_core::{
-    Certificate, CertificateRef, Clock, EnrolScope, Error, Fingerprint, Identity, Label, Principal,
-    PrincipalId, PrincipalStatus, PrincipalType, Result, Role, Serial, Timestamp,
+    Certificate, CertificateRef, CertifiedJob, Clock, EnrolScope, Error, Fingerprint, Identity, Label,
+    Principal, PrincipalId, PrincipalStatus, PrincipalType, Result, Role, Serial, Timestamp,
 };
 use airunner_pki::parse_certificate;
 use arc_swap::ArcSwapOption;
@@ -83,13 +83,17 @@ struct Grant {
     principal: Principal,
     roles: BTreeSet<Role>,
     permissions: PermissionSet,
+    /// The job that calls for the principal.
+    job: Option<CertifiedJob>,
 }
 
 impl Grant {
-    fn new(principal: Principal) -> Self {
+    /// What the principal may do; a job of its own may do of it what it was granted.
+    fn new(principal: Principal, job: Option<CertifiedJob>) -> Self {
         let roles = principal.effective_roles();
-        let permissions = PermissionSet::of_roles(&roles);
-        Self { principal, roles, permissions }
+        let own = PermissionSet::of_roles(&roles);
+        let permissions = job.as_ref().map_or(own, |job| own.granted(&job.grants));
+        Self { principal, roles, permissions, job }
     }
 }
 
@@ -146,6 +150,12 @@ impl Standing {
     /// The principal as it is known here, once it is.
     pub(crate) fn principal(&self) -> Option<Principal> {
         self.grant.load().as_ref().map(|grant| grant.principal.clone())
+    }
+
+    /// Denies the connection because its certificate was revoked.
+    pub(crate) fn revoked(&self) {
+        let of_job = self.grant.load().as_ref().is_some_and(|grant| grant.job.is_some());
+        self.deny(Label::CertificateRevoked, if of_job { JOB_ENDED } else { REVOKED });
     }
 
     /// Counts what was applied to this standing.
@@ -231,8 +241,8 @@ impl Standing {
         match principal.map(|principal| (principal, examine_status(principal))) {
             Some((principal, Ok(()))) => {
                 // A standing that is still being read from the store gets its grant there.
-                if self.grant.load().is_some() {
-                    self.grant.store(Some(Arc::new(Grant::new(principal.clone()))));
+                if let Some(grant) = &*self.grant.load() {
+                    self.grant.store(Some(Arc::new(Grant::new(principal.clone(), grant.job.clone()))));
                 }
             }
             Some((_, Err(denial))) => self.deny(denial.label, denial.message),
@@ -262,7 +272,8 @@ impl Standing {
                     self.retire_at(at);
                 }
                 self.check_time(now);
-                self.grant.store(Some(Arc::new(Grant::new(identity.principal.clone()))));
+                let job = identity.certificate.job.clone();
+                self.grant.store(Some(Arc::new(Grant::new(identity.principal.clone(), job))));
             }
         }
     }
@@ -289,7 +300,8 @@ fn examine(
         );
     }
     if certificate.revocation.is_some() {
-        return deny(Label::CertificateRevoked, REVOKED.to_owned());
+        let why = if certificate.job.is_some() { JOB_ENDED } else { REVOKED };
+        return deny(Label::CertificateRevoked, why.to_owned());
     }
     examine_status(principal)
 }
@@ -306,7 +318,10 @@ fn examine_status(principal: &Principal) -> Result<(), Denial> {
 }
 
 /// What the holder of a revoked certificate is told.
-pub(crate) const REVOKED: &str = "the certificate was revoked: ask an admin for an enrolment token";
+const REVOKED: &str = "the certificate was revoked: ask an admin for an enrolment token";
+
+/// What a job is told whose certificate no longer counts.
+const JOB_ENDED: &str = "the job's certificate was revoked, as it is when the job ends";
 
 /// What a suspended principal, whose identity is proven, is told.
 fn suspended_message(principal: &Principal) -> String {
@@ -341,6 +356,11 @@ impl Caller {
     /// The principal as it was when the connection opened or its roles last changed.
     pub fn principal(&self) -> &Principal {
         &self.grant.principal
+    }
+
+    /// Which of the principal's jobs calls, if it is one.
+    pub fn job(&self) -> Option<&CertifiedJob> {
+        self.grant.job.as_ref()
     }
 
     /// Its roles.
@@ -399,7 +419,7 @@ impl Caller {
         let roles = principal.effective_roles();
         Self {
             standing: None,
-            grant: Arc::new(Grant { principal, roles, permissions }),
+            grant: Arc::new(Grant { principal, roles, permissions, job: None }),
             request_id: "test".into(),
         }
     }
@@ -483,7 +503,7 @@ impl Authenticator {
             self.context.local_principal.get_or_init(|| Arc::new(local_principal(&*self.context.clock)));
         Caller {
             standing: None,
-            grant: Arc::new(Grant::new((**grant).clone())),
+            grant: Arc::new(Grant::new((**grant).clone(), None)),
             request_id: request_id.clone(),
         }
     }

@@ -71,6 +71,14 @@ impl PermissionSet {
         other.0 & !self.0 == 0
     }
 
+    /// What is left of it for whoever was granted `grants` of it; what everyone may stays.
+    #[must_use]
+    pub fn granted(self, grants: &BTreeSet<Permission>) -> Self {
+        let everyone = Self::of_roles(&BTreeSet::new());
+        let granted: Self = grants.iter().copied().collect();
+        Self(self.0 & (granted.0 | everyone.0))
+    }
+
     /// Its permissions, in the order of the list.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::ALL.iter().copied().filter(move |permission| self.contains(*permission))
@@ -134,11 +142,19 @@ impl Caller {
         if self.permissions().contains(permission) {
             return Ok(());
         }
-        Err(Error::new(
-            Label::PermissionDenied,
-            format!("{} lacks the permission {permission}: an admin can set its roles", self.principal_id()),
-        )
-        .with_field(permission.as_str()))
+        let lacks = match self.job() {
+            None => {
+                format!(
+                    "{} lacks the permission {permission}: an admin can set its roles",
+                    self.principal_id()
+                )
+            }
+            Some(job) => format!(
+                "job {} lacks the permission {permission}: its owner did not grant it, or does not have it",
+                job.id
+            ),
+        };
+        Err(Error::new(Label::PermissionDenied, lacks).with_field(permission.as_str()))
     }
 
     /// Refuses to let the caller hand out `permissions` that it does not hold.
@@ -215,6 +231,9 @@ fn entry(caller: &Caller, now: Timestamp, action: &str, target: impl ToString) -
     entry.actor.certificate = caller.certificate_serial();
     caller.address().clone_into(&mut entry.actor.address);
     caller.request_id().clone_into(&mut entry.request_id);
+    if let Some(job) = caller.job() {
+        entry.detail.insert("job".to_owned(), job.id.to_string());
+    }
     entry
 }
 

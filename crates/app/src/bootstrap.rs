@@ -106,7 +106,12 @@ pub async fn ensure_keyring(
     kind: &str,
     salt: Vec<u8>,
 ) -> Result<(Step, Sealer)> {
-    if let Some(keyring) = site.stores.keyring.get_keyring().await? {
+    if let Some(mut keyring) = site.stores.keyring.get_keyring().await? {
+        // Under the right master key, or not at all.
+        Sealer::open(&keyring, wrap).await?;
+        for key in Sealer::missing_keys(&keyring, wrap, site.clock, site.random).await? {
+            keyring = site.stores.keyring.add_data_key(key).await?;
+        }
         return Ok((Step::Found, Sealer::open(&keyring, wrap).await?));
     }
     let (keyring, sealer) = Sealer::create(wrap, kind, salt, site.clock, site.random).await?;
@@ -275,6 +280,7 @@ impl App {
                 description: "made by bootstrap",
                 kind: IssuanceKind::Issue,
                 lineage: None,
+                job: None,
                 request: None,
             };
             issue_leaf(context, leaf, now, system_entry(now, ACTOR, "certificate.issue", id)).await

@@ -7,10 +7,10 @@ use std::{
 };
 
 use airunner_core::{
-    AuditEntry, Certificate, CertificateFilter, CertificateRef, Error, Fingerprint, Issuance, IssuanceKind,
-    Issued, Label, LineageId, Page, PageRequest, Principal, PrincipalId, PrincipalStatus, PrincipalType,
-    Profile, RequestId, RequestKey, Result, RevocationReason, RevocationTarget, Serial, StatusChange,
-    Timestamp,
+    AuditEntry, Certificate, CertificateFilter, CertificateRef, CertifiedJob, Error, Fingerprint, Issuance,
+    IssuanceKind, Issued, JobId, Label, LineageId, Page, PageRequest, Principal, PrincipalId,
+    PrincipalStatus, PrincipalType, Profile, RequestId, RequestKey, Result, RevocationReason,
+    RevocationTarget, Serial, StatusChange, Timestamp,
 };
 use airunner_pki::{
     LeafParams, ParsedCertificate, SubjectPublicKey, VerifiedCsr, parse_certificate, prepare_leaf, sha256,
@@ -114,6 +114,7 @@ impl Certificates {
                 description: &request.description,
                 kind: IssuanceKind::Issue,
                 lineage: None,
+                job: None,
                 request: request
                     .request_id
                     .clone()
@@ -166,6 +167,12 @@ impl Certificates {
     /// `lineage-forked`, `certificate-ended`, those of a CSR.
     pub async fn renew(&self, caller: &Caller, csr: &[u8]) -> Result<Renewed> {
         caller.permit::<may::SelfService>(Target::Any).map(drop)?;
+        if let Some(job) = caller.job() {
+            return Err(Error::new(
+                Label::PermissionDenied,
+                format!("this is the certificate of job {}, which the worker that runs it renews", job.id),
+            ));
+        }
         let Some(reference) = caller.certificate() else {
             return Err(Error::new(
                 Label::NoCertificate,
@@ -287,6 +294,7 @@ impl Certificates {
             description: &predecessor.description,
             kind: IssuanceKind::Renew { predecessor: reference, retire_at },
             lineage: Some(predecessor.lineage_id),
+            job: None,
             request: None,
         };
         let mut audit = permit.audit(now, "certificate.renew", &identity.principal.id);
@@ -325,7 +333,40 @@ pub(crate) struct Leaf<'a> {
     pub(crate) description: &'a str,
     pub(crate) kind: IssuanceKind,
     pub(crate) lineage: Option<LineageId>,
+    /// The job that it is to be, whose owner is the principal.
+    pub(crate) job: Option<CertifiedJob>,
     pub(crate) request: Option<RequestKey>,
+}
+
+impl Leaf<'_> {
+    /// What the certificate is to say.
+    fn params(&self, context: &Context, serial: Serial, now: Timestamp, not_after: Timestamp) -> LeafParams {
+        let principal = self.principal;
+        let of_owner = LeafParams {
+            serial,
+            public_key: self.key.clone(),
+            common_name: principal.id.to_string(),
+            profile: principal.principal_type.into(),
+            uri: Some(spiffe_id(context, principal)),
+            dns_names: principal.dns_names.clone(),
+            ip_addresses: Vec::new(),
+            email: email_of(principal),
+            principal: Some((principal.principal_type, principal.id.clone())),
+            not_before: now.floor_second().minus(BACKDATE),
+            not_after,
+        };
+        match &self.job {
+            None => of_owner,
+            Some(job) => LeafParams {
+                common_name: job.id.to_string(),
+                profile: Profile::Job,
+                uri: Some(job_spiffe_id(context, &job.id)),
+                dns_names: Vec::new(),
+                email: None,
+                ..of_owner
+            },
+        }
+    }
 }
 
 /// The one way to a leaf: prepare and lint, sign, then one transaction; only after its commit does the certificate
@@ -342,19 +383,7 @@ pub(crate) async fn issue_leaf(
     let validity = leaf.validity.unwrap_or(Duration::MAX).min(context.settings.validity_of(leaf.principal));
     let not_after = now.floor_second().plus(validity).min(signing.issuer.certificate.not_after());
     let serial = Serial::new(now, &*context.random);
-    let params = LeafParams {
-        serial,
-        public_key: leaf.key.clone(),
-        common_name: leaf.principal.id.to_string(),
-        profile: leaf.principal.principal_type.into(),
-        uri: Some(spiffe_id(context, leaf.principal)),
-        dns_names: leaf.principal.dns_names.clone(),
-        ip_addresses: Vec::new(),
-        email: email_of(leaf.principal),
-        principal: Some((leaf.principal.principal_type, leaf.principal.id.clone())),
-        not_before: now.floor_second().minus(BACKDATE),
-        not_after,
-    };
+    let params = leaf.params(context, serial, now, not_after);
     let prepared = prepare_leaf(&signing.issuer.certificate, &params, &context.settings.oid_arc)?;
     let signed = prepared.sign(&*signing.signer).await?;
     audit.detail.insert("serial".to_owned(), serial.to_string());
@@ -375,6 +404,7 @@ pub(crate) async fn issue_leaf(
         lineage_id: leaf.lineage.unwrap_or_else(|| LineageId::new(now, &*context.random)),
         predecessor: predecessor_of(&leaf.kind),
         revocation: None,
+        job: leaf.job,
         description: leaf.description.to_owned(),
         der: signed.into_der(),
     };
@@ -392,6 +422,11 @@ pub(crate) async fn issue_leaf(
     Ok(IssuedCertificate { chain_pem: issuers.chain_pem(&certificate.issuer_id), certificate })
 }
 
+/// A job's SPIFFE id.
+pub(crate) fn job_spiffe_id(context: &Context, id: &JobId) -> String {
+    format!("spiffe://{}/job/{id}", context.settings.trust_domain)
+}
+
 /// The principal's SPIFFE id.
 pub(crate) fn spiffe_id(context: &Context, principal: &Principal) -> String {
     let domain = &context.settings.trust_domain;
@@ -406,7 +441,10 @@ fn email_of(principal: &Principal) -> Option<String> {
 fn predecessor_of(kind: &IssuanceKind) -> Option<CertificateRef> {
     match kind {
         IssuanceKind::Renew { predecessor, .. } => Some(*predecessor),
-        IssuanceKind::Issue | IssuanceKind::Register | IssuanceKind::Enrol { .. } => None,
+        IssuanceKind::Issue
+        | IssuanceKind::Register
+        | IssuanceKind::Enrol { .. }
+        | IssuanceKind::Job { .. } => None,
     }
 }
 
@@ -492,6 +530,7 @@ fn registered_record(
         lineage_id: LineageId::new(now, &*context.random),
         predecessor: None,
         revocation: None,
+        job: None,
         description: description.to_owned(),
         der: der.to_vec(),
     })

@@ -45,6 +45,8 @@ pub struct Settings {
     pub on_fork: OnFork,
     /// Refuse every job whose like waits or runs.
     pub unique_jobs: bool,
+    /// Life of the certificates of jobs, where the owner's is not shorter.
+    pub job_validity: Duration,
     /// Names of the server, which no principal may have.
     pub server_names: Vec<DnsName>,
     /// Addresses in the server's certificate.

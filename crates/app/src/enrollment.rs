@@ -161,6 +161,7 @@ impl Enrollments {
                     creator_version: proof.creator.version,
                 },
                 lineage: None,
+                job: None,
                 request: None,
             };
             issue_leaf(&self.context, leaf, now, audit).await

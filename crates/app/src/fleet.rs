@@ -129,14 +129,18 @@ impl Fleet {
     /// # Errors
     /// `store-full`, `store-unavailable` and the like.
     pub async fn beat(&self) -> Result<()> {
-        let (now, jumped) = self.context.steady.leap();
+        let reading = self.context.steady.read();
+        let now = reading.now;
         let judge = |reply: &HeartbeatReply| {
             self.note(reply);
-            jumped.map_or_else(
+            reading.leapt_ahead.map_or_else(
                 || judge_clock(now, self.id, reply, |row| self.life(row)),
                 |ahead| {
-                    let seconds = ahead.as_secs_f64();
-                    Verdict::Wrong(format!("the machine's clock jumped {seconds:.0} s ahead: set it right"))
+                    Verdict::Wrong(format!(
+                        "the machine's clock jumped {:.0} s ahead: set it right; if it is right now, and was not before, \
+                         restart this server",
+                        ahead.as_secs_f64()
+                    ))
                 },
             )
         };
@@ -147,8 +151,12 @@ impl Fleet {
         self.store_full.store(matches!(&reply, Err(error) if error.label() == Label::StoreFull), SeqCst);
         let reply = reply?;
         let verdict = judge(&reply);
-        let ahead =
-            jumped.map_or_else(|| ahead_of_others(now, self.id, &reply, |row| self.life(row)), millis);
+        if verdict == Verdict::Good {
+            self.context.steady.believe(reading);
+        }
+        let ahead = reading
+            .leapt_ahead
+            .map_or_else(|| ahead_of_others(now, self.id, &reply, |row| self.life(row)), millis);
         self.ahead_millis.store(ahead, SeqCst);
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Verdict::Wrong(fault), Verdict::Good | Verdict::Unsure) = (&verdict, &*clock) {

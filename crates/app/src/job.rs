@@ -1,7 +1,9 @@
 //! Use cases of jobs: submit, look up, stop, extend and complete. The worker's line is `job/line.rs`.
 
+pub mod certificate;
 pub mod hub;
 pub mod line;
+pub mod secrets;
 pub mod spec;
 pub mod task_token;
 
@@ -25,6 +27,7 @@ use crate::{
         line::{LineRequest, WorkerLine},
         spec::NewJob,
     },
+    status::catch_up,
 };
 
 /// Jobs, leases or completions in one call at most.
@@ -151,6 +154,10 @@ impl Jobs {
             .collect::<Result<Vec<_>>>()?;
         let now = self.context.now();
         let done = self.context.stores.jobs.complete_jobs(caller.principal_id(), &completions, now).await?;
+        // Their ends are the revocations of their certificates, which are in force before the answer.
+        if done.iter().flatten().any(|job| job.spec.certificate.is_some()) {
+            catch_up(&self.context).await?;
+        }
         let wake = |job: Job| {
             self.context.jobs.job_changed(&job);
             job.state
@@ -185,7 +192,8 @@ impl Jobs {
             if filter.owner.as_ref().is_some_and(|owner| owner != own) {
                 return Err(Error::new(Label::NotOwner, format!("{own} sees its own jobs only")));
             }
-            if caller.permissions().contains(Permission::JobsSubmit) {
+            // A job sees what its owner does, who has submitted it.
+            if caller.job().is_some() || caller.permissions().contains(Permission::JobsSubmit) {
                 filter.owner = Some(own.clone());
             } else {
                 filter.holder = Some(own.clone());
@@ -278,13 +286,18 @@ impl Jobs {
             caller: caller.principal_id().clone(),
             method,
             id,
+            // Of secrets the names alone: a hash would be enough to try values against.
             content: sha256(format!("{jobs:?}").as_bytes()),
         });
         let unique = self.context.settings.unique_jobs;
+        for grants in jobs.iter().filter_map(|job| job.spec.certificate.as_ref()) {
+            certificate::check_grants(&caller, grants)?;
+        }
         let jobs = jobs
             .into_iter()
             .map(|job| {
-                job.into_job(JobId::new(now, &*self.context.random), caller.principal_id(), now, unique)
+                let id = JobId::new(now, &*self.context.random);
+                job.into_job(&self.context, id, caller.principal_id(), now, unique)
             })
             .collect::<Result<Vec<_>>>()?;
         let filled: HashSet<_> =
@@ -337,6 +350,10 @@ pub(crate) async fn end_leases_of(context: &Context, holder: &PrincipalId) -> Re
             return Ok(());
         }
     }
+}
+
+fn lease_lost(id: &JobId, attempt: u32) -> Error {
+    Error::new(Label::LeaseLost, format!("lease {attempt} of job {id} is not yours, or no longer: stop it"))
 }
 
 fn no_worker(queue: &QueueName, requires: &Labels) -> Error {

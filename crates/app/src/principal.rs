@@ -6,7 +6,7 @@ use std::{
 };
 
 use airunner_core::{
-    Certificate, EnrolScope, Error, Label, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
+    Certificate, EnrolScope, Error, JobId, Label, Page, PageRequest, Principal, PrincipalFilter, PrincipalId,
     PrincipalStatus, PrincipalType, PrincipalUpdate, Result, RevocationReason, Role, StatusChange, Timestamp,
     check_metadata,
 };
@@ -14,7 +14,7 @@ use airunner_core::{
 use crate::{
     authn::Caller,
     authz::{PermissionSet, Permit, Target, may, require_to_enrol},
-    certificate::spiffe_id,
+    certificate::{job_spiffe_id, spiffe_id},
     context::{Context, Settings, principal, retrying},
     status::catch_up,
 };
@@ -58,8 +58,10 @@ pub struct WhoAmI {
     pub principal: Principal,
     /// The certificate of the connection.
     pub certificate: Option<Certificate>,
-    /// The principal's SPIFFE id.
+    /// The SPIFFE id: the principal's, or the job's.
     pub spiffe_id: String,
+    /// The job that calls for the principal.
+    pub job: Option<JobId>,
 }
 
 /// The registry.
@@ -118,14 +120,20 @@ impl Principals {
                 spiffe_id: spiffe_id(&self.context, &principal),
                 principal,
                 certificate: None,
+                job: None,
             });
         };
         let identity = self.context.stores.certificates.identity(&reference).await?;
         let identity = identity.ok_or_else(|| Error::not_found("certificate", reference.serial))?;
+        let job = identity.certificate.job.as_ref().map(|job| job.id);
         Ok(WhoAmI {
-            spiffe_id: spiffe_id(&self.context, &identity.principal),
+            spiffe_id: job.map_or_else(
+                || spiffe_id(&self.context, &identity.principal),
+                |job| job_spiffe_id(&self.context, &job),
+            ),
             principal: identity.principal,
             certificate: Some(identity.certificate),
+            job,
         })
     }
 

@@ -64,18 +64,40 @@ impl Sealer {
         let mut keys = Vec::new();
         let mut open = HashMap::new();
         for purpose in KeyPurpose::ALL {
-            let id = DataKeyId::new(clock.now(), random);
-            let secret = Secret::new(random.array::<KEY_LEN>().to_vec());
-            let wrapped = wrap.wrap(&secret, &key_context(id, *purpose)).await?;
-            let state = KeyState::Active;
-            open.insert(id, OpenKey { purpose: *purpose, state, key: aead_key(&secret)? });
-            keys.push(DataKey { id, purpose: *purpose, wrapped, state, created_at: clock.now() });
+            let (key, secret) = data_key(wrap, *purpose, clock, random).await?;
+            open.insert(key.id, OpenKey { purpose: *purpose, state: key.state, key: aead_key(&secret)? });
+            keys.push(key);
         }
         let sealer = Self { keys: open };
         let task_token_key = Secret::new(random.array::<KEY_LEN>().to_vec());
         let task_token_key = sealer.seal(KeyPurpose::TaskToken, TASK_TOKEN_PLACE, &task_token_key, random)?;
         let master = MasterKeyRecord { kind: kind.to_owned(), salt, check };
         Ok((Keyring { master, keys, task_token_key }, sealer))
+    }
+
+    /// A new data key for each purpose that `keyring` has no active one for: it is of an older release.
+    ///
+    /// # Errors
+    /// What the master key's holder says.
+    pub async fn missing_keys(
+        keyring: &Keyring,
+        wrap: &dyn KeyWrap,
+        clock: &dyn Clock,
+        random: &dyn SecureRandom,
+    ) -> Result<Vec<DataKey>> {
+        let mut missing = Vec::new();
+        for purpose in KeyPurpose::ALL {
+            let serves = |key: &DataKey| key.purpose == *purpose && key.state == KeyState::Active;
+            if !keyring.keys.iter().any(serves) {
+                missing.push(data_key(wrap, *purpose, clock, random).await?.0);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether values can be sealed for `purpose`.
+    pub fn can_seal(&self, purpose: KeyPurpose) -> bool {
+        self.keys.values().any(|key| key.purpose == purpose && key.state == KeyState::Active)
     }
 
     /// Unwraps a keyring.
@@ -148,6 +170,20 @@ impl Sealer {
         bytes.truncate(length);
         Ok(Secret::new(bytes))
     }
+}
+
+/// A new data key, with what it wraps.
+async fn data_key(
+    wrap: &dyn KeyWrap,
+    purpose: KeyPurpose,
+    clock: &dyn Clock,
+    random: &dyn SecureRandom,
+) -> Result<(DataKey, Secret)> {
+    let id = DataKeyId::new(clock.now(), random);
+    let secret = Secret::new(random.array::<KEY_LEN>().to_vec());
+    let wrapped = wrap.wrap(&secret, &key_context(id, purpose)).await?;
+    let state = KeyState::Active;
+    Ok((DataKey { id, purpose, wrapped, state, created_at: clock.now() }, secret))
 }
 
 fn aead_key(secret: &Secret) -> Result<LessSafeKey> {

@@ -16,7 +16,7 @@ use airunner_core::{
 };
 use tokio::sync::Mutex;
 
-use crate::{authn, context::Context};
+use crate::context::Context;
 
 /// Changes read at a time.
 const BATCH: u32 = 500;
@@ -242,7 +242,7 @@ async fn cut_principal(context: &Context, id: &PrincipalId) -> Result<()> {
 
 fn cut_certificate(context: &Context, certificate: &CertificateRef) {
     for standing in context.live.of_certificate(certificate) {
-        standing.deny(Label::CertificateRevoked, authn::REVOKED);
+        standing.revoked();
     }
 }
 

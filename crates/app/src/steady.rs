@@ -1,4 +1,4 @@
-//! The time that a server acts by: its machine's, but for a leap ahead. Whose clock is right is for the fleet to judge.
+//! The time that a server acts by: its machine's, but for leaps. Whose clock is right is for the fleet to judge.
 
 use std::{
     sync::{
@@ -11,36 +11,46 @@ use std::{
 use airunner_core::{Clock, Monotonic, Timestamp};
 use async_trait::async_trait;
 
-/// How far the machine's wall clock may be ahead of where its own steady clock says it should be.
-const MAX_AHEAD: Duration = Duration::from_secs(30);
+/// How far the machine's wall clock may be from where its own steady clock says it should be.
+const MAX_LEAP: Duration = Duration::from_secs(30);
 /// Nothing was believed yet.
 const UNKNOWN: i64 = i64::MIN;
 
-/// A clock that does not follow a leap ahead: what would be decided by one (a lease until tomorrow, a certificate that is
-/// over already, a job that waits for an hour) outlives the leap. A fall back it follows, since what was written before
-/// shows that.
+/// A clock that does not follow a leap, ahead or back, of which nobody knows that it is right: what would be decided by
+/// one (a lease until tomorrow or yesterday, a certificate that is over already) outlives the leap.
 pub(crate) struct SteadyClock {
     machine: Arc<dyn Clock>,
     /// What the wall clock was ahead of the steady one when it was last believed, in milliseconds.
     offset: AtomicI64,
 }
 
+/// What the machine's clocks show at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The wall clock.
+    pub(crate) now: Timestamp,
+    /// By how much it has leapt ahead of the time that the server acts by, if it has.
+    pub(crate) leapt_ahead: Option<Duration>,
+    steady: i64,
+}
+
 impl SteadyClock {
-    /// Over the machine's, which is believed until [`Self::leap`] is first asked.
+    /// Over the machine's, which is followed until it was first believed.
     pub(crate) fn new(machine: Arc<dyn Clock>) -> Self {
         Self { machine, offset: AtomicI64::new(UNKNOWN) }
     }
 
-    /// What the machine's clock shows, and by how much it has leapt ahead if it has. If not, leaps are measured from
-    /// here: so a correction in small steps is none.
-    pub(crate) fn leap(&self) -> (Timestamp, Option<Duration>) {
+    /// What the machine's clocks show.
+    pub(crate) fn read(&self) -> Reading {
         let (now, steady) = (self.machine.now(), millis(self.machine.monotonic()));
-        let leap =
-            self.expected(steady).map(|expected| now.since(expected)).filter(|ahead| *ahead > MAX_AHEAD);
-        if leap.is_none() {
-            self.offset.store(now.as_millis() - steady, Relaxed);
-        }
-        (now, leap)
+        let ahead = self.expected(steady).map(|expected| now.since(expected));
+        Reading { now, leapt_ahead: ahead.filter(|ahead| *ahead > MAX_LEAP), steady }
+    }
+
+    /// From now on leaps are measured from this reading, which was found to be right: so a correction in small steps is
+    /// none.
+    pub(crate) fn believe(&self, reading: Reading) {
+        self.offset.store(reading.now.as_millis() - reading.steady, Relaxed);
     }
 
     fn expected(&self, steady: i64) -> Option<Timestamp> {
@@ -58,7 +68,8 @@ impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
         let now = self.machine.now();
         let expected = self.expected(millis(self.machine.monotonic()));
-        expected.filter(|expected| now.since(*expected) > MAX_AHEAD).unwrap_or(now)
+        let leapt = |expected: &Timestamp| now.since(*expected).max(expected.since(now)) > MAX_LEAP;
+        expected.filter(leapt).unwrap_or(now)
     }
 
     fn monotonic(&self) -> Monotonic {
@@ -78,23 +89,50 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    #[test]
-    fn a_leap_ahead_is_not_followed_and_a_fall_and_small_steps_are() {
+    fn clock() -> (Arc<FakeClock>, SteadyClock) {
         let machine = Arc::new(FakeClock::new());
         let steady = SteadyClock::new(machine.clone());
-        assert_eq!(steady.leap(), (FakeClock::START, None));
-        machine.advance(SECOND);
-        let right = machine.now();
-        machine.set(right.plus(31 * SECOND));
-        assert_eq!(steady.now(), right);
-        assert_eq!(steady.leap(), (machine.now(), Some(31 * SECOND)));
-        machine.advance(SECOND);
-        assert_eq!(steady.now(), right.plus(SECOND), "time goes on meanwhile");
+        steady.believe(steady.read());
+        (machine, steady)
+    }
+
+    #[test]
+    fn a_leap_is_not_followed_either_way_and_small_steps_are() {
+        for leap in [31 * SECOND, 3_600 * SECOND] {
+            let (machine, steady) = clock();
+            machine.advance(leap);
+            let right = machine.now();
+            machine.set(right.plus(leap));
+            assert_eq!((steady.now(), steady.read().leapt_ahead), (right, Some(leap)));
+            machine.set(right.minus(leap));
+            assert_eq!((steady.now(), steady.read().leapt_ahead), (right, None));
+            machine.advance(SECOND);
+            assert_eq!(steady.now(), right.plus(SECOND), "time goes on meanwhile");
+            machine.set(right.plus(2 * SECOND));
+            assert_eq!(steady.now(), machine.now(), "it is right again");
+        }
+        let (machine, steady) = clock();
         for _ in 0..3 {
             machine.set(steady.now().plus(29 * SECOND));
-            assert_eq!((steady.now(), steady.leap().1), (machine.now(), None));
+            assert_eq!((steady.now(), steady.read().leapt_ahead), (machine.now(), None));
+            steady.believe(steady.read());
         }
+    }
+
+    #[test]
+    fn what_was_never_believed_is_followed_and_what_is_found_to_be_right_is_believed() {
+        let machine = Arc::new(FakeClock::new());
+        let steady = SteadyClock::new(machine.clone());
+        machine.set(FakeClock::START.plus(3_600 * SECOND));
+        assert_eq!(
+            (steady.now(), steady.read().leapt_ahead),
+            (machine.now(), None),
+            "a start before the time is set"
+        );
+        steady.believe(steady.read());
         machine.set(FakeClock::START);
-        assert_eq!((steady.now(), steady.leap().1), (FakeClock::START, None));
+        assert_eq!(steady.now(), FakeClock::START.plus(3_600 * SECOND));
+        steady.believe(steady.read());
+        assert_eq!(steady.now(), FakeClock::START, "the store's time was set right as well");
     }
 }

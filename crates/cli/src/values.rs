@@ -1,9 +1,10 @@
 //! Values of options that are more than text: durations, pairs, repositories, signals, and words out of a list.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use airunner_core::{
-    Error, Fingerprint, Isolation, JobState, PrincipalType, Result, RevocationReason, Role, Serial,
+    Error, Fingerprint, Isolation, JobState, Permission, PrincipalType, Result, RevocationReason, Role,
+    Serial,
 };
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -111,6 +112,44 @@ impl fmt::Debug for Variable {
     }
 }
 
+/// `NAME` for the value that this process has of it, or `NAME=@FILE` for what is in the file: a secret is no argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretVariable {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where its value is.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl FromStr for SecretVariable {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, file) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let path = |value: &str| value.strip_prefix('@').filter(|path| !path.is_empty()).map(PathBuf::from);
+        let file = match file.map(path) {
+            None => None,
+            Some(Some(path)) => Some(path),
+            // What was given is not said again: it may be the secret.
+            Some(None) => {
+                return Err(Error::invalid(
+                    "secret_environment",
+                    format!(
+                        "a secret is no argument: {name} takes the value that it has here, {name}=@FILE what is in the file"
+                    ),
+                ));
+            }
+        };
+        if name.is_empty() {
+            return Err(Error::invalid("secret_environment", "a variable has a name: NAME or NAME=@FILE"));
+        }
+        Ok(Self { name: name.to_owned(), file })
+    }
+}
+
 /// A signal by number (1 to 64) or name, with or without `SIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SignalNumber(pub(crate) i32);
@@ -200,6 +239,13 @@ pub(crate) fn job_state() -> impl TypedValueParser<Value = JobState> {
 /// The levels of isolation.
 pub(crate) fn isolation() -> impl TypedValueParser<Value = Isolation> {
     words(Isolation::ALL.iter().map(|level| PossibleValue::new(level.as_str())))
+}
+
+/// What a job can be granted: all that not everyone may.
+pub(crate) fn grant() -> impl TypedValueParser<Value = Permission> {
+    let everyones = [Permission::SelfService, Permission::Anonymous];
+    let granted = Permission::ALL.iter().filter(move |permission| !everyones.contains(permission));
+    words(granted.map(|permission| PossibleValue::new(permission.as_str())))
 }
 
 /// The reasons of revocations, as RFC 5280 spells them, in any case, and with words parted too.

@@ -1,17 +1,21 @@
 //! Certificate records: what was issued to whom, and the port that keeps them.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEntry, EnrollmentId, Error, Fingerprint, IssuerId, LineageId, Page, PageRequest, Principal,
-    PrincipalId, PrincipalType, RequestKey, Result, Serial, Timestamp,
+    AuditEntry, EnrollmentId, Error, Fingerprint, IssuerId, JobId, LineageId, Page, PageRequest, Permission,
+    Principal, PrincipalId, PrincipalType, RequestKey, Result, Serial, Timestamp,
 };
 
 /// What identifies a certificate: its issuer and its serial number (RFC 5280 section 4.1.2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CertificateRef {
     /// Who signed it.
     pub issuer_id: IssuerId,
@@ -29,6 +33,8 @@ pub enum Profile {
     Service,
     /// An admin, user or worker: a client.
     Client,
+    /// A job: a client that stands for its owner, as far as the owner granted.
+    Job,
 }
 
 impl Profile {
@@ -38,6 +44,7 @@ impl Profile {
             Self::Server => "server",
             Self::Service => "service",
             Self::Client => "client",
+            Self::Job => "job",
         }
     }
 }
@@ -59,6 +66,7 @@ impl FromStr for Profile {
             "server" => Ok(Self::Server),
             "service" => Ok(Self::Service),
             "client" => Ok(Self::Client),
+            "job" => Ok(Self::Job),
             _ => Err(Error::invalid("profile", format!("there is no profile {text:?}"))),
         }
     }
@@ -140,6 +148,27 @@ pub struct Revocation {
     pub reason: RevocationReason,
 }
 
+/// What a job's certificate lets it do.
+pub type Grants = BTreeSet<Permission>;
+
+/// Which job a certificate is, and what that may do: the owner's permissions, cut to the grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertifiedJob {
+    /// The job.
+    pub id: JobId,
+    /// What its owner granted it.
+    pub grants: Grants,
+}
+
+/// A certificate of a running job that could still be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCertificate {
+    /// Which.
+    pub reference: CertificateRef,
+    /// Its notAfter.
+    pub expires_at: Timestamp,
+}
+
 /// A certificate as the registry has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -147,7 +176,7 @@ pub struct Certificate {
     pub serial: Serial,
     /// Who signed it.
     pub issuer_id: IssuerId,
-    /// Whom it names.
+    /// Whom it names: of a job's, the job's owner.
     pub principal_id: PrincipalId,
     /// What that principal was when it was issued, as the certificate's extension says.
     pub principal_type: PrincipalType,
@@ -175,6 +204,8 @@ pub struct Certificate {
     pub predecessor: Option<CertificateRef>,
     /// Set once it is revoked.
     pub revocation: Option<Revocation>,
+    /// Which job it is, of the profile [`Profile::Job`].
+    pub job: Option<CertifiedJob>,
     /// For people.
     pub description: String,
     /// The certificate itself.
@@ -187,9 +218,14 @@ impl Certificate {
         CertificateRef { issuer_id: self.issuer_id, serial: self.serial }
     }
 
-    /// Whether it takes a slot at `now`: not expired, revoked or past `retire_at`.
+    /// Whether it counts at `now`: not expired, revoked or past `retire_at`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.revocation.is_none() && self.expires_at > now && self.retire_at.is_none_or(|at| at > now)
+    }
+
+    /// Whether it takes one of its principal's slots while it is active: a job's takes none.
+    pub fn takes_slot(&self) -> bool {
+        self.job.is_none()
     }
 }
 
@@ -219,6 +255,20 @@ pub enum IssuanceKind {
         /// When the predecessor's overlap ends (never later than its expiry). A time that was set stays.
         retire_at: Timestamp,
     },
+    /// For a running job that was enqueued with a certificate, by whoever holds its lease (`lease-lost`): a lineage of
+    /// its own, without a slot. The end of that lease revokes it. At most [`JobCertificate::MAX`] of a job are in force
+    /// at a time (`limit-reached`).
+    Job {
+        /// The lease, by its number.
+        attempt: u32,
+        /// Who holds it.
+        holder: PrincipalId,
+    },
+}
+
+impl JobCertificate {
+    /// Certificates of one job that may be in force at a time: of two, one is about to expire.
+    pub const MAX: usize = 8;
 }
 
 /// A signed certificate that waits to be recorded; it leaves the server only after that.

@@ -104,7 +104,8 @@ impl Monotonic {
 /// Where time comes from.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// Wall time. Never runs backwards within a process, whatever the machine's clock does.
+    /// Wall time. Does not run backwards within a process by a correction of up to 2 s; a machine that is set back further
+    /// is for whoever compares it with others to judge.
     fn now(&self) -> Timestamp;
 
     /// Monotonic time, for time-outs within a process.

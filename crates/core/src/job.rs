@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEntry, Error, Fencing, InputWrite, JobId, JobInput, JobSpec, Labels, Page, PageRequest, PrincipalId,
-    QueueName, RequestKey, Result, Timestamp, Usage, WorkerId,
+    AuditEntry, Error, Fencing, InputWrite, JobCertificate, JobId, JobInput, JobSpec, Labels, Page,
+    PageRequest, PrincipalId, QueueName, RequestKey, Result, Timestamp, Usage, WorkerId,
 };
 
 /// Where a job is in its life.
@@ -132,6 +132,8 @@ pub struct Job {
     pub usage: Option<Usage>,
     /// The request to stop it, once there is one.
     pub cancellation: Option<Cancellation>,
+    /// Its certificates that its end will revoke, while it runs.
+    pub certificates: Vec<JobCertificate>,
     /// When it was enqueued.
     pub created_at: Timestamp,
     /// Not to be leased before this.
@@ -284,7 +286,8 @@ pub struct NextJob {
 }
 
 /// Keeps jobs and their leases. The end of every attempt writes one event of kind `AttemptEnded` at
-/// [`crate::Sequence::end_of`] in the same transaction, so a lease can't end twice.
+/// [`crate::Sequence::end_of`] in the same transaction, so a lease can't end twice; and revokes there what certificates
+/// the attempt was given (cessationOfOperation).
 #[async_trait]
 pub trait JobStore: Send + Sync {
     /// Adds jobs, all or none, at the time of the audit entry. The owner must be active (`principal-not-active`); a

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Isolation, ResourceLimits, TerminalSize};
+use crate::{Grants, Isolation, ResourceLimits, Sealed, TerminalSize};
 
 /// Names with a value each: what a job or a worker is said to be, and what a job requires of its worker.
 pub type Labels = BTreeMap<String, String>;
@@ -34,6 +34,15 @@ pub struct Repository {
     pub revision: String,
 }
 
+/// Variables of a job whose values are in the store only sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSecrets {
+    /// Their names, in order.
+    pub names: Vec<String>,
+    /// Their values, as whoever sealed them wrote them.
+    pub sealed: Sealed,
+}
+
 /// What is asked to be run. Stores keep it as one JSON text: a field that is not there has its default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,6 +53,8 @@ pub struct JobSpec {
     pub args: Vec<String>,
     /// Its environment. Values are shown to the lease holder only.
     pub environment: BTreeMap<String, String>,
+    /// Variables whose values are sealed.
+    pub secrets: Option<JobSecrets>,
     /// Where it runs, relative to its workspace; empty is the workspace.
     pub working_dir: String,
     /// What is cloned first.
@@ -80,6 +91,8 @@ pub struct JobSpec {
     pub limits: ResourceLimits,
     /// In a sandbox: the machine's network in the place of a loopback.
     pub host_network: bool,
+    /// What it may do with the certificate that it is given; none gives it no certificate.
+    pub certificate: Option<Grants>,
 }
 
 impl JobSpec {
@@ -116,6 +129,7 @@ impl Default for JobSpec {
             command: String::new(),
             args: Vec::new(),
             environment: BTreeMap::new(),
+            secrets: None,
             working_dir: String::new(),
             repository: None,
             process_type: ProcessType::default(),
@@ -133,6 +147,7 @@ impl Default for JobSpec {
             best_effort: false,
             limits: ResourceLimits::default(),
             host_network: false,
+            certificate: None,
         }
     }
 }

@@ -13,17 +13,20 @@ pub enum KeyPurpose {
     IssuingKey,
     /// The key that task tokens are made with.
     TaskToken,
+    /// Secret variables of jobs.
+    JobSecret,
 }
 
 impl KeyPurpose {
     /// Every purpose there is: bootstrap wraps a data key for each.
-    pub const ALL: &'static [Self] = &[Self::IssuingKey, Self::TaskToken];
+    pub const ALL: &'static [Self] = &[Self::IssuingKey, Self::TaskToken, Self::JobSecret];
 
     /// The purpose's name, which is part of the associated data.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::IssuingKey => "issuing-key",
             Self::TaskToken => "task-token",
+            Self::JobSecret => "job-secret",
         }
     }
 }
@@ -101,6 +104,10 @@ pub trait KeyWrap: Send + Sync + 'static {
 pub trait KeyringStore: Send + Sync {
     /// Stores the keyring if there is none (`already-exists` otherwise).
     async fn create_keyring(&self, keyring: Keyring) -> Result<()>;
+
+    /// Adds a data key, unless an active one of its purpose is there; returns the keyring as it then is (`not-found` where
+    /// there is none).
+    async fn add_data_key(&self, key: DataKey) -> Result<Keyring>;
 
     /// The keyring; none before bootstrap.
     async fn get_keyring(&self) -> Result<Option<Keyring>>;

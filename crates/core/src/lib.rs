@@ -31,8 +31,8 @@ mod stores;
 
 pub use audit::{Actor, AuditEntry, AuditOutcome, AuditRecord, AuditStore};
 pub use certificate::{
-    Certificate, CertificateFilter, CertificateRef, CertificateStore, Identity, Issuance, IssuanceKind,
-    Issued, Profile, Revocation, RevocationReason, RevocationTarget,
+    Certificate, CertificateFilter, CertificateRef, CertificateStore, CertifiedJob, Grants, Identity,
+    Issuance, IssuanceKind, Issued, JobCertificate, Profile, Revocation, RevocationReason, RevocationTarget,
 };
 pub use change::{Change, ChangeBatch, ChangeFeed, ChangeKind, ChangeNumber, DenialSnapshot};
 pub use clock::{Clock, Monotonic, Timestamp};
@@ -51,7 +51,7 @@ pub use job::{
     AttemptOutcome, Cancellation, Completion, Enqueued, Exit, Job, JobControl, JobFilter, JobState, JobStore,
     Lease, LeaseExtension, LeaseRequest, NextJob, QueueOrder,
 };
-pub use job_spec::{JobSpec, Labels, ProcessType, Repository, holds_all};
+pub use job_spec::{JobSecrets, JobSpec, Labels, ProcessType, Repository, holds_all};
 pub use keyring::{DataKey, KeyPurpose, KeyState, KeyWrap, Keyring, KeyringStore, MasterKeyRecord, Sealed};
 pub use label::{Kind, Label};
 pub use measure::{Durations, Intent, StoreMeasures, Traffic};

@@ -99,6 +99,7 @@ intents! {
     SucceedIssuer = "succeed_issuer",
     ListIssuers = "list_issuers",
     CreateKeyring = "create_keyring",
+    AddDataKey = "add_data_key",
     GetKeyring = "get_keyring",
     EnqueueJobs = "enqueue_jobs",
     LeaseJobs = "lease_jobs",

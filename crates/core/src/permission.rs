@@ -9,7 +9,8 @@ use crate::{Error, PrincipalType, Result};
 macro_rules! permissions {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// A permission. Each RPC declares one.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "&'static str")]
         pub enum Permission { $($(#[doc = $doc])+ $name,)+ }
 
         impl Permission {
@@ -67,6 +68,20 @@ permissions! {
     SelfService = "self",
     /// What anyone may do, known or not.
     Anonymous = "anonymous",
+}
+
+impl TryFrom<String> for Permission {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Permission> for &'static str {
+    fn from(permission: Permission) -> Self {
+        permission.as_str()
+    }
 }
 
 impl fmt::Display for Permission {

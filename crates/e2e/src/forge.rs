@@ -71,6 +71,7 @@ impl TestServer {
             lineage_id: LineageId::new(now, &SystemRandom::new()),
             predecessor: None,
             revocation: None,
+            job: None,
             description: String::new(),
             der: leaf.chain[0].clone(),
         };

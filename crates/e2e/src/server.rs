@@ -400,6 +400,7 @@ fn settings(options: &TestServerOptions, addresses: Addresses) -> Settings {
         overlap: options.overlap,
         on_fork: options.on_fork,
         unique_jobs: false,
+        job_validity: airunner_app::job::certificate::MAX_VALIDITY,
         server_names: Vec::new(),
         server_addresses: Vec::new(),
         api_address: addresses.api.to_string(),

@@ -53,6 +53,12 @@ pub enum SpawnError {
     /// The variable is set by the library itself.
     #[error("`{0}` is set by airunner itself: leave it out")]
     ReservedEnvironmentName(&'static str),
+    /// The job is given more files in memory than there may be.
+    #[error(
+        "a job is given at most {} files in memory: put what belongs together into one",
+        crate::MemoryFile::MAX
+    )]
+    TooManyFiles,
     /// Arguments and environment are more than the kernel takes.
     #[error("arguments and environment are too long for the kernel: pass large input in a file")]
     TooLong,

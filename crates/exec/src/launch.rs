@@ -20,6 +20,7 @@ use crate::isolation::{Isolation, Measure};
 use crate::leader::Leader;
 use crate::lookup::Missing;
 use crate::mark::Mark;
+use crate::memory_file::MemoryFile;
 use crate::plan::{Confinement, Plan, ProcessLimits};
 use crate::pty::Terminal;
 use crate::report::{Failure, Report, Step};
@@ -106,7 +107,8 @@ impl<'a> Launch<'a> {
             open_streams(spec).map_err(system("make the job's streams"))?;
         let plan = self.plan().seal().map_err(system("write the plan"))?;
         let (heard, report) = pipe_with(PipeFlags::CLOEXEC).map_err(system("make a pipe"))?;
-        let hand_over = HandOver { plan, stdin, stdout, stderr, report };
+        let files = self.files().map_err(system("give the job its files"))?;
+        let hand_over = HandOver { plan, stdin, stdout, stderr, report, files };
         let (leader, pidfd) = self.give_birth(hand_over)?;
         let report = match listen(heard) {
             Ok(report) => report,
@@ -130,6 +132,7 @@ impl<'a> Launch<'a> {
         let own = RunAs { uid: geteuid().as_raw(), gid: getegid().as_raw() };
         Plan {
             program: spec.program(),
+            files: spec.files.keys().cloned().collect(),
             user: spec.run_as,
             terminal: spec.terminal.is_some(),
             limits: ProcessLimits { open_files: spec.limits.open_files, file_size: spec.limits.file_size },
@@ -140,6 +143,15 @@ impl<'a> Launch<'a> {
                 best_effort: spec.best_effort,
             }),
         }
+    }
+
+    /// The job's files in memory, readable to it from here on.
+    fn files(&self) -> io::Result<Vec<OwnedFd>> {
+        let give = |file: &MemoryFile| {
+            file.give(self.spec.run_as)?;
+            file.as_fd().try_clone_to_owned()
+        };
+        self.spec.files.values().map(give).collect()
     }
 
     /// Marks the job, makes its cgroup, and starts stage two in it. From then on the leader undoes all of that.

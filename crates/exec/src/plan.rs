@@ -18,6 +18,8 @@ use crate::user::RunAs;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) program: Program,
+    /// The variables that are to hold the paths of the files handed over, in the order of these.
+    pub(crate) files: Vec<OsString>,
     /// The job's user, if it is to be changed to.
     pub(crate) user: Option<RunAs>,
     /// Standard input, output and error are a terminal, which becomes the controlling one.
@@ -86,6 +88,10 @@ impl Plan {
             out.bytes(name.as_bytes());
             out.bytes(value.as_bytes());
         }
+        out.number(self.files.len() as u64);
+        for name in &self.files {
+            out.bytes(name.as_bytes());
+        }
         out.user(self.user);
         out.flag(self.terminal);
         out.optional(self.limits.open_files);
@@ -106,6 +112,7 @@ impl Plan {
             (0..input.number()?).map(|_| Some((input.string()?, input.string()?))).collect::<Option<_>>()?;
         let plan = Self {
             program: Program { command, arguments, environment, directory },
+            files: (0..input.number()?).map(|_| input.string()).collect::<Option<_>>()?,
             user: input.user()?,
             terminal: input.flag()?,
             limits: ProcessLimits { open_files: input.optional()?, file_size: input.optional()? },
@@ -251,6 +258,7 @@ mod tests {
                 environment: [("A".into(), "b=c".into()), ("E".into(), "".into())].into(),
                 directory: "/srv/x".into(),
             },
+            files: vec!["KEY".into(), OsString::from_vec(vec![0xff])],
             user: Some(RunAs { uid: 7, gid: 0 }),
             terminal: true,
             limits: ProcessLimits { open_files: Some(9), file_size: None },
@@ -270,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_plan_reads_back_whole_and_not_otherwise() {
-        let bare = Plan { user: None, terminal: false, sandbox: None, ..plan() };
+        let bare = Plan { files: Vec::new(), user: None, terminal: false, sandbox: None, ..plan() };
         for plan in [plan(), bare] {
             let bytes = plan.encode();
             assert_eq!(Plan::decode(&bytes).unwrap(), plan);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::cgroup::Cgroups;
 use crate::isolation::Isolation;
 use crate::limits::Limits;
+use crate::memory_file::MemoryFile;
 use crate::plan::Program;
 use crate::pty::TerminalSize;
 use crate::sandbox::Sandbox;
@@ -77,6 +78,7 @@ pub struct Spec {
     pub(crate) command: OsString,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: BTreeMap<OsString, OsString>,
+    pub(crate) files: BTreeMap<OsString, MemoryFile>,
     pub(crate) directory: PathBuf,
     pub(crate) run_as: Option<RunAs>,
     pub(crate) same_user: bool,
@@ -104,6 +106,7 @@ impl Spec {
             command: command.into(),
             args: Vec::new(),
             env: BTreeMap::new(),
+            files: BTreeMap::new(),
             directory: PathBuf::from("/"),
             run_as: None,
             same_user: false,
@@ -138,6 +141,18 @@ impl Spec {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Gives the job a file in memory that its user alone can open, and sets the variable `name` to the file's path.
+    ///
+    /// The path is good for the job's first process and all that come of it, for as long as the first one runs and keeps
+    /// its descriptors open. Whoever runs as the same user and can see that process can read the file as well: at
+    /// [`Isolation::Sandbox`] that is the job alone. At most [`MemoryFile::MAX`] files; needs
+    /// [`stage_two`](crate::stage_two).
+    #[must_use]
+    pub fn memory_file(mut self, name: impl Into<OsString>, file: &MemoryFile) -> Self {
+        self.files.insert(name.into(), file.clone());
         self
     }
 
@@ -273,6 +288,7 @@ impl fmt::Debug for Spec {
             .field("command", &self.command)
             .field("args", &self.args.len())
             .field("env", &self.env.keys())
+            .field("files", &self.files.keys())
             .field("directory", &self.directory)
             .field("run_as", &self.run_as)
             .field("isolation", &self.isolation)

@@ -17,6 +17,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use crate::memory_file::MemoryFile;
+
 mod command;
 mod identity;
 mod init;
@@ -61,18 +63,25 @@ pub(crate) struct HandOver {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) report: OwnedFd,
+    /// The job's files in memory.
+    pub(crate) files: Vec<OwnedFd>,
 }
 
-const DESCRIPTORS: usize = 5;
+/// Those that are always there.
+const ALWAYS: usize = 5;
+const DESCRIPTORS: usize = ALWAYS + MemoryFile::MAX;
 
 impl HandOver {
     /// Sends them. They reach the other side's table closed on execution, so nothing leaks from there.
     pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<()> {
-        let Self { plan, stdin, stdout, stderr, report } = self;
-        let descriptors = [plan, stdin, stdout, stderr, report].map(AsFd::as_fd);
+        let Self { plan, stdin, stdout, stderr, report, files } = self;
+        let always = [plan, stdin, stdout, stderr, report];
+        let descriptors: Vec<_> = always.into_iter().chain(files).map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         // One byte, since descriptors do not travel alone.
         sendmsg(socket, &[io::IoSlice::new(b"!")], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
@@ -96,9 +105,10 @@ impl HandOver {
             }
         }
         let whole = !got.flags.contains(ReturnFlags::CTRUNC);
-        match <[OwnedFd; DESCRIPTORS]>::try_from(descriptors) {
+        let files = descriptors.split_off(ALWAYS.min(descriptors.len()));
+        match <[OwnedFd; ALWAYS]>::try_from(descriptors) {
             Ok([plan, stdin, stdout, stderr, report]) if whole => {
-                Ok(Self { plan, stdin, stdout, stderr, report })
+                Ok(Self { plan, stdin, stdout, stderr, report, files })
             }
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }

@@ -19,6 +19,7 @@ use crate::error::SpawnError;
 use crate::isolation::{Isolation, Measure};
 use crate::leader::Leader;
 use crate::mark::Mark;
+use crate::memory_file::MemoryFile;
 use crate::spec::{JOB_ID_VARIABLE, Spec, Stdin};
 use crate::user::RunAs;
 use crate::{launch, lookup};
@@ -65,7 +66,7 @@ pub(crate) fn start(spec: &Spec) -> Result<Started, SpawnError> {
     check_strings(spec)?;
     check_user(spec)?;
     check_isolation(spec)?;
-    if spec.isolation == Isolation::None && spec.terminal.is_none() {
+    if spec.isolation == Isolation::None && spec.terminal.is_none() && spec.files.is_empty() {
         start_plainly(spec)
     } else {
         launch::start(spec)
@@ -106,11 +107,17 @@ fn check_strings(spec: &Spec) -> Result<(), SpawnError> {
     if spec.command.is_empty() {
         return Err(SpawnError::EmptyCommand);
     }
-    for (name, value) in &spec.env {
+    if spec.files.len() > MemoryFile::MAX {
+        return Err(SpawnError::TooManyFiles);
+    }
+    if spec.env.values().any(|value| nul(value.as_bytes())) {
+        return Err(SpawnError::Nul("environment"));
+    }
+    for name in spec.env.keys().chain(spec.files.keys()) {
         if name == JOB_ID_VARIABLE {
             return Err(SpawnError::ReservedEnvironmentName(JOB_ID_VARIABLE));
         }
-        if nul(name.as_bytes()) || nul(value.as_bytes()) {
+        if nul(name.as_bytes()) {
             return Err(SpawnError::Nul("environment"));
         }
         if name.is_empty() || name.as_bytes().contains(&b'=') {

@@ -106,6 +106,7 @@ pub fn settings(config: &Config) -> Settings {
         overlap: config.ca().overlap(),
         on_fork: config.ca().on_fork(),
         unique_jobs: config.jobs().unique(),
+        job_validity: config.jobs().certificate_validity(),
         server_names: server_names(config),
         server_addresses: server_addresses(config),
         api_address: config.server().api_address(),

@@ -6,12 +6,13 @@ use std::{
         LazyLock,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use airunner_core::{Clock, Monotonic, SecureRandom, Timestamp};
 use async_trait::async_trait;
 use ring::rand::SecureRandom as _;
+use rustix::time::{ClockId, clock_gettime};
 
 /// The machine's clock. All values of it tell the same time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,8 +21,12 @@ pub struct SystemClock;
 /// The latest wall time that was told in this process, in milliseconds.
 static LATEST: AtomicI64 = AtomicI64::new(0);
 
+/// How far the machine's clock may be set back, in milliseconds, without being followed: what a correction that is no
+/// accident comes to. Whoever was far ahead until then would stand still for as long as that.
+const MAX_CORRECTION: i64 = 2_000;
+
 /// When monotonic time began, for this process.
-static START: LazyLock<Instant> = LazyLock::new(instant);
+static START: LazyLock<Duration> = LazyLock::new(since_boot);
 
 #[async_trait]
 impl Clock for SystemClock {
@@ -39,7 +44,7 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Monotonic {
         // START first: it may be set by this very call.
         let start = *START;
-        Monotonic::new(instant().saturating_duration_since(start))
+        Monotonic::new(since_boot().saturating_sub(start))
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -47,15 +52,20 @@ impl Clock for SystemClock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes as an argument")]
-fn instant() -> Instant {
-    Instant::now()
+/// How long the machine has been on, with the time that it slept: a process that was asleep with it must not take the wall
+/// clock for one that leapt ahead.
+fn since_boot() -> Duration {
+    let read = clock_gettime(ClockId::Boottime);
+    let nanos = u32::try_from(read.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(read.tv_sec).unwrap_or(0), nanos)
 }
 
-/// The later of `millis` and what `latest` holds, which it then holds.
+/// The later of `millis` and what `latest` holds, but `millis` where that is earlier by more than a correction; `latest`
+/// then holds it.
 fn advance(latest: &AtomicI64, millis: i64) -> Timestamp {
-    let before = latest.fetch_max(millis, Ordering::Relaxed);
-    Timestamp::from_millis(before.max(millis))
+    let told = |before: i64| if before - millis > MAX_CORRECTION { millis } else { before.max(millis) };
+    let before = latest.update(Ordering::Relaxed, Ordering::Relaxed, told);
+    Timestamp::from_millis(told(before))
 }
 
 /// The operating system's randomness.
@@ -91,10 +101,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wall_time_does_not_follow_a_clock_that_is_set_back() {
+    fn wall_time_does_not_follow_small_corrections_and_does_not_stand_still_for_large_ones() {
         let latest = AtomicI64::new(0);
-        let told = [1_000, 2_000, 500, 1_999, 2_001].map(|millis| advance(&latest, millis).as_millis());
-        assert_eq!(told, [1_000, 2_000, 2_000, 2_000, 2_001]);
+        let told = |sequence: [i64; 5]| sequence.map(|millis| advance(&latest, millis).as_millis());
+        assert_eq!(told([1_000, 2_000, 500, 1_999, 2_001]), [1_000, 2_000, 2_000, 2_000, 2_001]);
+        assert_eq!(told([9_000, 7_000, 6_999, 7_000, 6_000]), [9_000, 9_000, 6_999, 7_000, 7_000]);
     }
 
     #[test]

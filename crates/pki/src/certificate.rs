@@ -33,15 +33,15 @@ pub struct LeafParams {
     pub common_name: String,
     /// What it is for.
     pub profile: Profile,
-    /// The SPIFFE id: services and clients have one, servers none.
+    /// The SPIFFE id: all have one but servers.
     pub uri: Option<String>,
     /// DNS names: servers (which have a DNS name or an IP address at least) and services.
     pub dns_names: Vec<DnsName>,
     /// IP addresses: servers and services.
     pub ip_addresses: Vec<IpAddr>,
-    /// A mail address: clients only.
+    /// A mail address: clients only, jobs not among them.
     pub email: Option<String>,
-    /// Whose it is: services and clients have one, servers none.
+    /// Whose it is: all have one but servers; of a job it is the owner.
     pub principal: Option<(PrincipalType, PrincipalId)>,
     /// From when it counts; rounded down to the second.
     pub not_before: Timestamp,
@@ -206,19 +206,19 @@ fn check_profile(params: &LeafParams) -> Result<()> {
         Profile::Server if principal_type.is_some() => {
             refuse("principal", "a server certificate belongs to no principal")
         }
-        Profile::Service | Profile::Client if params.uri.is_none() => {
+        Profile::Service | Profile::Client | Profile::Job if params.uri.is_none() => {
             refuse("uri", "the certificate of a principal needs a SPIFFE id")
         }
-        Profile::Service | Profile::Client if principal_type.is_none() => {
+        Profile::Service | Profile::Client | Profile::Job if principal_type.is_none() => {
             refuse("principal", "the certificate needs a principal that it belongs to")
         }
-        Profile::Client if hosts => {
+        Profile::Client | Profile::Job if hosts => {
             refuse("dns_names", "a client certificate has no DNS names or IP addresses")
         }
-        Profile::Server | Profile::Service if params.email.is_some() => {
+        Profile::Server | Profile::Service | Profile::Job if params.email.is_some() => {
             refuse("email", "a mail address stands in certificates of admins, users and workers only")
         }
-        Profile::Server | Profile::Service | Profile::Client => Ok(()),
+        Profile::Server | Profile::Service | Profile::Client | Profile::Job => Ok(()),
     }
 }
 

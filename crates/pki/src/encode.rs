@@ -110,7 +110,7 @@ pub(crate) fn params(draft: &Draft<'_>) -> Result<CertificateParams> {
                 Profile::Service => {
                     vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth]
                 }
-                Profile::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+                Profile::Client | Profile::Job => vec![ExtendedKeyUsagePurpose::ClientAuth],
             };
         }
     }

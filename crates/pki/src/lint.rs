@@ -201,6 +201,7 @@ fn names(tbs: &TbsCertificate<'_>, draft: &Draft<'_>) -> bool {
         Usage::Leaf(Profile::Server) => hosts > 0 && given == 0,
         Usage::Leaf(Profile::Service) => draft.uri.is_some() && draft.email.is_none(),
         Usage::Leaf(Profile::Client) => draft.uri.is_some() && hosts == 0,
+        Usage::Leaf(Profile::Job) => draft.uri.is_some() && found.len() == 1,
     };
     all_given && found.len() == given + hosts && fits_profile
 }
@@ -222,7 +223,7 @@ fn extended_key_usage(tbs: &TbsCertificate<'_>, draft: &Draft<'_>) -> bool {
     let (client, server) = match profile {
         Profile::Server => (false, true),
         Profile::Service => (true, true),
-        Profile::Client => (true, false),
+        Profile::Client | Profile::Job => (true, false),
     };
     let others = usage.any
         || usage.code_signing
@@ -234,7 +235,7 @@ fn extended_key_usage(tbs: &TbsCertificate<'_>, draft: &Draft<'_>) -> bool {
 }
 
 fn principal(tbs: &TbsCertificate<'_>, draft: &Draft<'_>) -> bool {
-    let must_be = matches!(draft.usage, Usage::Leaf(Profile::Service | Profile::Client));
+    let must_be = matches!(draft.usage, Usage::Leaf(Profile::Service | Profile::Client | Profile::Job));
     let Some((arc, principal)) = draft.principal else { return !must_be };
     let [principal_type, principal_id] = oid::principal_values(principal);
     let says = |oid: &[u8], value: &[u8]| raw(tbs, oid).is_some_and(|extension| extension.value == value);

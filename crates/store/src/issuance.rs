@@ -1,11 +1,12 @@
 //! How a signed certificate comes to be recorded: the checks that each way of issuing demands, and what it writes.
 
 use airunner_core::{
-    Certificate, CertificateRef, EnrollmentId, Error, Issuance, IssuanceKind, Issued, Label, PrincipalId,
-    PrincipalStatus, Result, Revocation, RevocationReason, Timestamp,
+    Certificate, CertificateRef, EnrollmentId, Error, Issuance, IssuanceKind, Issued, Job, JobCertificate,
+    Label, PrincipalId, PrincipalStatus, Result, Revocation, RevocationReason, Timestamp,
 };
 
 use crate::{
+    job,
     principal::{check_version, not_active},
     reference, request,
     rows::{Rows, Standing},
@@ -21,6 +22,8 @@ enum Finding {
     BeginWith(EnrollmentId),
     /// It succeeds a certificate, in the place of an unseen successor where there is one.
     Succeed { predecessor: CertificateRef, retire_at: Timestamp, replaced: Option<CertificateRef> },
+    /// It is this job's, which the row says from now on.
+    OfJob(Box<Job>),
 }
 
 pub(crate) fn record(rows: &mut dyn Rows, issuance: &Issuance) -> Result<Issued> {
@@ -73,7 +76,34 @@ fn examine(rows: &dyn Rows, issuance: &Issuance, standing: Standing) -> Result<F
         IssuanceKind::Renew { predecessor, retire_at } => {
             renewal(rows, certificate, predecessor, *retire_at, now)
         }
+        IssuanceKind::Job { attempt, holder } => of_job(rows, certificate, holder, *attempt, now),
     }
+}
+
+/// The job that holds its certificate, if `holder` holds its lease.
+fn of_job(
+    rows: &dyn Rows,
+    certificate: &Certificate,
+    holder: &PrincipalId,
+    attempt: u32,
+    now: Timestamp,
+) -> Result<Finding> {
+    let id = certificate.job.as_ref().map(|job| job.id);
+    let id = id.ok_or_else(|| Error::internal("a job's certificate names no job"))?;
+    let mut job = job::held(rows, holder, id, attempt, now)?;
+    if job.owner.folded() != certificate.principal_id.folded() {
+        return Err(Error::internal("a job's certificate names another than its owner"));
+    }
+    job.certificates.retain(|one| one.expires_at > now);
+    if job.certificates.len() >= JobCertificate::MAX {
+        return Err(Error::new(
+            Label::LimitReached,
+            format!("job {id} has {} certificates in force: use the last one", JobCertificate::MAX),
+        ));
+    }
+    let (reference, expires_at) = (certificate.reference(), certificate.expires_at);
+    job.certificates.push(JobCertificate { reference, expires_at });
+    Ok(Finding::OfJob(Box::new(job)))
 }
 
 fn check_slot(rows: &dyn Rows, id: &PrincipalId, standing: Standing, now: Timestamp) -> Result<()> {
@@ -171,6 +201,10 @@ fn write(rows: &mut dyn Rows, certificate: &Certificate, finding: &Finding, now:
     match finding {
         Finding::Existing(_) => Ok(()),
         Finding::Begin => rows.begin_lineage(certificate),
+        Finding::OfJob(job) => {
+            rows.begin_lineage(certificate)?;
+            rows.update_job(job)
+        }
         Finding::BeginWith(token) => {
             rows.begin_lineage(certificate)?;
             rows.use_token(token, now, certificate)

@@ -1,12 +1,12 @@
 //! The intents on jobs. How a job moves from state to state is in `transition.rs`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use airunner_core::{
     AttemptOutcome, AuditEntry, Cancellation, Completion, Enqueued, Error, Fencing, InputWrite, Intent, Job,
     JobControl, JobFilter, JobId, JobInput, JobState, JobStore, Label, LeaseExtension, LeaseRequest, NextJob,
-    Page, PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Timestamp, Usage,
-    holds_all,
+    Page, PageRequest, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result, Revocation,
+    RevocationReason, Timestamp, Usage, holds_all,
 };
 use async_trait::async_trait;
 
@@ -154,9 +154,10 @@ impl<E: Engine> Ports<E> {
         act: impl Fn(&mut dyn Rows, u32) -> Result<Vec<Job>> + Clone + Send + 'static,
     ) -> Result<Vec<Job>> {
         let mut jobs = Vec::new();
+        let mut batch = E::BATCH;
         loop {
             let left = limit as usize - jobs.len();
-            let most = left.min(E::BATCH);
+            let most = left.min(batch);
             let (act, part) = (act.clone(), u32::try_from(most).unwrap_or(u32::MAX));
             match self.write(intent, move |rows| act(rows, part)).await {
                 Ok(some) => {
@@ -166,6 +167,8 @@ impl<E: Engine> Ports<E> {
                         return Ok(jobs);
                     }
                 }
+                // Jobs that have certificates are more to write.
+                Err(error) if error.label() == Label::TooLarge && most > 1 => batch = most / 2,
                 Err(error) if jobs.is_empty() => return Err(error),
                 Err(_) => return Ok(jobs),
             }
@@ -185,10 +188,16 @@ impl<E: Engine> Ports<E> {
         T: Send + 'static,
     {
         let mut results = Vec::with_capacity(all.len());
-        for part in all.chunks(E::BATCH) {
+        let mut parts: VecDeque<&[I]> = all.chunks(E::BATCH).collect();
+        while let Some(part) = parts.pop_front() {
             let (items, act) = (part.to_vec(), act.clone());
             match self.write(intent, move |rows| apart(items.iter().map(|item| act(rows, item)))).await {
                 Ok(some) => results.extend(some),
+                Err(error) if error.label() == Label::TooLarge && part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.push_front(second);
+                    parts.push_front(first);
+                }
                 Err(error) if results.is_empty() => return Err(error),
                 Err(error) => {
                     results.extend(part.iter().map(|_| Err(Error::new(error.label(), error.to_string()))));
@@ -355,7 +364,20 @@ fn end(
     rows.update_job(&after)?;
     input::forget(rows, &after)?;
     rows.insert_event(&job.id, &end_event(&after, outcome, now))?;
+    revoke_certificates(rows, job, now)?;
     Ok(after)
+}
+
+/// What the attempt was given to show who it is ends with it.
+fn revoke_certificates(rows: &mut dyn Rows, job: &Job, now: Timestamp) -> Result<()> {
+    for given in job.certificates.iter().filter(|given| given.expires_at > now) {
+        let certificate = rows.certificate(&given.reference)?;
+        if certificate.is_some_and(|certificate| certificate.revocation.is_none()) {
+            let revocation = Revocation { at: now, reason: RevocationReason::CessationOfOperation };
+            rows.revoke_certificate(&given.reference, revocation)?;
+        }
+    }
+    Ok(())
 }
 
 fn cancel(rows: &mut dyn Rows, id: &JobId, cancellation: Cancellation, audit: &AuditEntry) -> Result<Job> {

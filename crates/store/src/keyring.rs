@@ -1,6 +1,6 @@
 //! The intents on the keyring.
 
-use airunner_core::{Error, Intent, Keyring, KeyringStore, Label, Result};
+use airunner_core::{DataKey, Error, Intent, KeyState, Keyring, KeyringStore, Label, Result};
 use async_trait::async_trait;
 
 use crate::engine::{Engine, Ports};
@@ -13,6 +13,19 @@ impl<E: Engine> KeyringStore for Ports<E> {
                 return Err(Error::new(Label::AlreadyExists, "this store has a keyring: use its master key"));
             }
             rows.insert_keyring(&keyring)
+        })
+        .await
+    }
+
+    async fn add_data_key(&self, key: DataKey) -> Result<Keyring> {
+        self.write(Intent::AddDataKey, move |rows| {
+            let mut keyring = rows.keyring()?.ok_or_else(|| Error::not_found("keyring", "of this store"))?;
+            let serves = |one: &DataKey| one.purpose == key.purpose && one.state == KeyState::Active;
+            if !keyring.keys.iter().any(serves) {
+                rows.insert_data_key(&keyring, &key)?;
+                keyring.keys.push(key.clone());
+            }
+            Ok(keyring)
         })
         .await
     }

@@ -11,10 +11,10 @@
 
 use airunner_core::{
     AuditEntry, AuditRecord, Certificate, CertificateFilter, CertificateRef, Change, ChangeKind,
-    ChangeNumber, ControlEvent, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint, Identity,
-    InputWriter, Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput, JobState,
-    Keyring, Labels, Principal, PrincipalFilter, PrincipalId, PrincipalStatus, QueueName, RequestKey, Result,
-    Revocation, Sequence, Serial, ServerId, ServerRow, Timestamp,
+    ChangeNumber, ControlEvent, DataKey, DnsName, EnrollmentId, EnrollmentToken, Fencing, Fingerprint,
+    Identity, InputWriter, Issuer, IssuerId, IssuerState, Job, JobControl, JobFilter, JobId, JobInput,
+    JobState, Keyring, Labels, Principal, PrincipalFilter, PrincipalId, PrincipalStatus, QueueName,
+    RequestKey, Result, Revocation, Sequence, Serial, ServerId, ServerRow, Timestamp,
 };
 
 pub use crate::line::Lane;
@@ -169,6 +169,8 @@ pub trait IssuerRows {
 pub trait KeyringRows {
     fn keyring(&self) -> Result<Option<Keyring>>;
     fn insert_keyring(&mut self, keyring: &Keyring) -> Result<()>;
+    /// Beside those that `keyring` has, which is what was read.
+    fn insert_data_key(&mut self, keyring: &Keyring, key: &DataKey) -> Result<()>;
 }
 
 /// Live jobs of the same owner, command and arguments.

@@ -22,7 +22,7 @@ pub(crate) fn begin_attempt(job: &Job, request: &LeaseRequest) -> Job {
 /// The job after its attempt ended like this, having used that: over, or waiting again.
 pub(crate) fn end_attempt(job: &Job, outcome: &AttemptOutcome, usage: Option<Usage>, now: Timestamp) -> Job {
     let (exit, reason) = (exit_of(outcome), reason_of(outcome));
-    let mut job = Job { lease: None, exit, reason, usage, ..job.clone() };
+    let mut job = Job { lease: None, exit, reason, usage, certificates: Vec::new(), ..job.clone() };
     if *outcome == AttemptOutcome::HandedBack {
         job.handed_back += 1;
     }

@@ -88,6 +88,7 @@ pub fn certificate(principal: &Principal, now: Timestamp, random: &dyn SecureRan
         lineage_id: LineageId::new(now, random),
         predecessor: None,
         revocation: None,
+        job: None,
         description: String::new(),
         der,
     }
@@ -167,6 +168,7 @@ pub fn job(owner: &str, now: Timestamp, random: &dyn SecureRandom) -> Job {
         reason: String::new(),
         usage: None,
         cancellation: None,
+        certificates: Vec::new(),
         created_at: now,
         visible_at: now,
         rank: None,

@@ -1,6 +1,8 @@
 //! How far a job's processes are kept from this machine: what the job asks for, and no less than the worker's own.
 //! How that is done is `airunner-exec`'s business.
 
+use std::path::Path;
+
 use airunner_core::Isolation;
 use airunner_exec::{Isolation as Level, Limits, Network, RunAs, Sandbox, SpawnError, Spec};
 use airunner_proto::job::v1::{self as pb, Job};
@@ -61,14 +63,25 @@ impl Confinement {
         }
     }
 
-    /// Confines the job's command, which sees its workspace and nothing else that is the worker's.
-    pub(super) fn confine(&self, spec: Spec, site: &Site, workspace: &Workspace) -> Result<Spec, Failed> {
+    /// Confines the job's command, which sees its workspace, the files of its identity where it has one, and nothing else
+    /// that is the worker's.
+    pub(super) fn confine(
+        &self,
+        spec: Spec,
+        site: &Site,
+        workspace: &Workspace,
+        identity: Option<&Path>,
+    ) -> Result<Spec, Failed> {
         let sandbox = Sandbox::new().network(self.network).writable(workspace.path());
+        let sandbox = match identity {
+            Some(directory) => sandbox.read_only(directory),
+            None => sandbox,
+        };
         self.at(self.level, spec.sandbox(sandbox), site, site.user)
     }
 
-    /// Confines what fetches the job's repository, as this user; none is the worker's own. It needs the machine's network and names, and so gets no sandbox; but
-    /// a cgroup and the job's limits wherever the job does.
+    /// Confines what fetches the job's repository, as this user; none is the worker's own. It needs the machine's network
+    /// and names, and so gets no sandbox; but a cgroup and the job's limits wherever the job does.
     pub(super) fn confine_fetch(&self, spec: Spec, site: &Site, user: Option<RunAs>) -> Result<Spec, Failed> {
         self.at(self.level.min(Level::Limits), spec, site, user)
     }

@@ -163,6 +163,8 @@ impl WorkerOptions {
 pub(super) struct Site {
     /// Where workspaces are made.
     pub(super) work: PathBuf,
+    /// Where jobs find their certificates.
+    pub(super) identities: PathBuf,
     /// Where running jobs are marked.
     pub(super) marks: PathBuf,
     /// Whom jobs run as; none is the worker's own user.
@@ -182,19 +184,21 @@ impl Site {
         // Those who run jobs pass through, and can't look around.
         make_directory(&state, 0o711)?;
         let lock = take_possession(&state)?;
-        let (work, marks) = (state.join("work"), state.join("marks"));
-        match fs::remove_dir_all(&work) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("clear", &work)(error));
+        let (work, marks, identities) = (state.join("work"), state.join("marks"), state.join("identities"));
+        for directory in [&work, &identities] {
+            match fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("clear", directory)(error));
+                }
+                _ => make_directory(directory, 0o711)?,
             }
-            _ => make_directory(&work, 0o711)?,
         }
         make_directory(&marks, 0o700)?;
         if let Some(user) = user {
             check_way(&work, user, "worker.state_dir", "jobs run")?;
         }
         let git = git::Site::prepare(options, &state, user)?;
-        Ok(Self { work, marks, user, cgroups: cgroups(options)?, git, _lock: lock })
+        Ok(Self { work, identities, marks, user, cgroups: cgroups(options)?, git, _lock: lock })
     }
 }
 

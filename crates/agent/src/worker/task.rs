@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,6 +20,7 @@ use super::{
     confinement::Confinement,
     git,
     held::{Control, Held},
+    identity::JobIdentity,
     line::size,
     process::{Attendant, Piece, Stopped},
     shared::Shared,
@@ -64,6 +66,14 @@ struct Task {
     work: Work,
 }
 
+/// Where a job's command runs.
+struct Place<'a> {
+    confinement: &'a Confinement,
+    workspace: &'a Workspace,
+    /// Where the working directory counts from.
+    base: &'a Path,
+}
+
 impl Task {
     /// How the job ended; none where its lease was lost.
     async fn run(
@@ -88,7 +98,14 @@ impl Task {
             Err(error) => return Some(Outcome::Failed(error.message().to_owned())),
         };
         let outcome = match self.prepare(&confinement, &workspace).await {
-            Ok(base) => self.execute(&confinement, &workspace, &base, pieces).await,
+            Ok((base, mut identity)) => {
+                let place = Place { confinement: &confinement, workspace: &workspace, base: &base };
+                let outcome = self.execute(&place, identity.as_mut(), pieces).await;
+                if let Some(identity) = identity {
+                    identity.remove().await;
+                }
+                outcome
+            }
             Err(Failed(_)) if self.attendant.stopped.is_some() => self.stopped(None),
             Err(Failed(why)) => Some(Outcome::Failed(why)),
         };
@@ -96,23 +113,37 @@ impl Task {
         outcome
     }
 
-    /// Fetches the repository, where there is one. Returns where the working directory counts from.
-    async fn prepare(&mut self, confinement: &Confinement, workspace: &Workspace) -> Result<PathBuf, Failed> {
-        let Some(repository) = self.work.job.repository.clone() else {
-            return Ok(workspace.path().to_owned());
+    /// Fetches the repository, where there is one, and then has the job certified, where it wants that. Returns where the
+    /// working directory counts from, and the job's identity.
+    async fn prepare(
+        &mut self,
+        confinement: &Confinement,
+        workspace: &Workspace,
+    ) -> Result<(PathBuf, Option<JobIdentity>), Failed> {
+        let base = match self.work.job.repository.clone() {
+            None => workspace.path().to_owned(),
+            Some(repository) => {
+                self.note(format!("fetching {}", git::shown(&repository.url)));
+                git::fetch(&mut self.attendant, confinement, workspace, &repository, &[]).await?
+            }
         };
-        self.note(format!("fetching {}", git::shown(&repository.url)));
-        git::fetch(&mut self.attendant, confinement, workspace, &repository, &[]).await
+        if self.work.job.certificate.is_none() {
+            return Ok((base, None));
+        }
+        let (shared, held) = (Arc::clone(&self.attendant.shared), Arc::clone(&self.attendant.held));
+        let name = format!("{}-{}", held.job_id, held.attempt);
+        let obtained = self.attendant.before(JobIdentity::obtain(&shared, &held, &name)).await;
+        let stopped = || Failed("the job was stopped before it had its certificate".to_owned());
+        Ok((base, Some(obtained.ok_or_else(stopped)??)))
     }
 
     async fn execute(
         &mut self,
-        confinement: &Confinement,
-        workspace: &Workspace,
-        base: &Path,
+        place: &Place<'_>,
+        identity: Option<&mut JobIdentity>,
         pieces: mpsc::UnboundedReceiver<Piece>,
     ) -> Option<Outcome> {
-        let mut process = match self.start(confinement, workspace, base).await {
+        let mut process = match self.start(place, identity.as_deref()).await {
             Ok(process) => process,
             Err(Failed(why)) => return Some(Outcome::Failed(why)),
         };
@@ -129,7 +160,12 @@ impl Task {
             tokio::spawn(print(Arc::clone(&self.attendant.shared), Arc::clone(&self.attendant.held), output))
         });
         let limit = self.work.job.timeout.and_then(|limit| Duration::try_from(limit).ok());
-        let exit = self.attendant.attend(&process, limit).await;
+        let renewing =
+            renewing(identity, Arc::clone(&self.attendant.shared), Arc::clone(&self.attendant.held));
+        let exit = tokio::select! {
+            exit = self.attendant.attend(&process, limit) => exit,
+            never = renewing => match never {},
+        };
         if let Some(feeding) = feeding {
             feeding.abort();
         }
@@ -143,14 +179,16 @@ impl Task {
         }
     }
 
-    async fn start(
-        &self,
-        confinement: &Confinement,
-        workspace: &Workspace,
-        base: &Path,
-    ) -> Result<Process, Failed> {
-        let spec =
-            confinement.confine(self.spec(workspace, base)?, &self.attendant.shared.site, workspace)?;
+    async fn start(&self, place: &Place<'_>, identity: Option<&JobIdentity>) -> Result<Process, Failed> {
+        let Place { confinement, workspace, base } = place;
+        let shared = &self.attendant.shared;
+        let spec = self.spec(workspace, base)?;
+        let spec = match identity {
+            Some(identity) => identity.furnish(spec, shared),
+            None => spec,
+        };
+        let shown = identity.map(JobIdentity::directory);
+        let spec = confinement.confine(spec, &shared.site, workspace, shown)?;
         Process::spawn(spec).await.map_err(|error| confinement.explain(&error))
     }
 
@@ -221,6 +259,14 @@ impl From<airunner_core::Error> for Failed {
     fn from(error: airunner_core::Error) -> Self {
         Self(error.message().to_owned())
     }
+}
+
+/// Renews what is to be renewed while the job runs.
+async fn renewing(identity: Option<&mut JobIdentity>, shared: Arc<Shared>, held: Arc<Held>) -> Infallible {
+    if let Some(identity) = identity {
+        identity.keep(shared, held).await;
+    }
+    std::future::pending().await
 }
 
 /// Takes what a job prints to its outbox.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use airunner_core::Isolation as Level;
-use airunner_proto::job::v1::{Isolation, JobSpec, JobState};
+use airunner_proto::job::v1::{Isolation, JobCertificate, JobSpec, JobState};
 
 use crate::{
     bed::{Bed, shell},
@@ -16,6 +16,7 @@ trials![
     a_sandbox_has_processes_of_its_own,
     a_sandbox_has_a_loopback_and_nothing_else_unless_the_machines_network_is_asked_for,
     a_sandbox_has_its_workspace_and_nothing_of_the_worker,
+    a_job_finds_its_certificate_at_every_level_and_cannot_write_it,
     a_job_at_no_level_reads_the_key_or_the_process_of_its_worker,
 ];
 
@@ -45,6 +46,29 @@ async fn a_sandbox_has_a_loopback_and_nothing_else_unless_the_machines_network_i
     let networked = JobSpec { host_network: true, ..at(Isolation::Sandbox, line) };
     let networked = bed.run(networked).await;
     assert_eq!((networked.text(), networked.stderr), (machine.text(), machine.stderr));
+    worker.stop().await.unwrap();
+}
+
+async fn a_job_finds_its_certificate_at_every_level_and_cannot_write_it() {
+    let line = "set -e; openssl x509 -in $AIRUNNER_CLIENT_CERT -noout -pubkey >own; \
+                openssl pkey -in $AIRUNNER_CLIENT_KEY -pubout | cmp - own; \
+                openssl verify -CAfile $AIRUNNER_CACERT -untrusted $AIRUNNER_CLIENT_CERT $AIRUNNER_CLIENT_CERT >verified; \
+                for file in $AIRUNNER_CLIENT_KEY $AIRUNNER_CLIENT_CERT $AIRUNNER_CACERT; do \
+                    (echo x >>$file) 2>/dev/null && echo written; done; \
+                rm -f $AIRUNNER_CLIENT_CERT 2>/dev/null && echo removed; echo good";
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    for level in [Isolation::None, Isolation::Limits, Isolation::Sandbox] {
+        let job = JobSpec { certificate: Some(JobCertificate::default()), ..at(level, line) };
+        let report = bed.run(job).await;
+        assert_eq!(
+            (report.state(), report.text().as_str()),
+            (JobState::Completed, "good\n"),
+            "{level:?}: {report:?}"
+        );
+    }
+    let identities = worker.state.path().join("identities");
+    assert_eq!(fs::read_dir(identities).unwrap().count(), 0);
     worker.stop().await.unwrap();
 }
 

@@ -7,13 +7,13 @@ use std::{
 };
 
 use airunner_core::{
-    Cancellation, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState, Labels, LeaseExtension,
-    LeaseRequest, Monotonic, PageRequest, QueueName, QueueOrder, Result, TerminalSize, Timestamp, WorkerId,
-    check_metadata,
+    AttemptOutcome, Cancellation, Completion, Error, Job, JobControl, JobFilter, JobId, JobInput, JobState,
+    Labels, LeaseExtension, LeaseRequest, Monotonic, PageRequest, QueueName, QueueOrder, Result,
+    TerminalSize, Timestamp, WorkerId, check_metadata,
 };
 use tokio::sync::Notify;
 
-use super::{MAX_BATCH, POLL, hub::Subscription, wait};
+use super::{MAX_BATCH, POLL, hub::Subscription, secrets::SecretEnvironment, wait};
 use crate::{
     authn::Caller,
     authz::{Permit, may},
@@ -64,6 +64,8 @@ pub enum LineMessage {
     Claim {
         /// The job.
         job: Box<Job>,
+        /// Its secret variables.
+        secrets: SecretEnvironment,
         /// Names the lease.
         task_token: String,
         /// Until when.
@@ -284,7 +286,7 @@ impl WorkerLine {
         for (job, extended) in lost.into_iter().zip(extended) {
             if extended.is_ok() {
                 tracing::info!(job = %job.id, attempt = job.attempt, "a claim that was lost is sent again");
-                self.claim(job, deadline);
+                self.claim(job, deadline).await?;
             }
         }
         Ok(())
@@ -341,15 +343,34 @@ impl WorkerLine {
         for job in leased {
             self.context.counters.queue_wait.record(now.since(job.visible_at));
             self.context.jobs.job_changed(&job);
-            self.claim(job, request.deadline);
+            self.claim(job, request.deadline).await?;
         }
         Ok(())
     }
 
-    fn claim(&mut self, job: Job, deadline: Timestamp) {
+    async fn claim(&mut self, job: Job, deadline: Timestamp) -> Result<()> {
+        let opened = SecretEnvironment::open(&self.context.sealer, &job.id, job.spec.secrets.as_ref());
+        let secrets = match opened {
+            Ok(secrets) => secrets,
+            Err(error) => return self.fail(&job, &error).await,
+        };
         self.hold(job.id, job.attempt, job.spec.takes_input());
         let task_token = self.context.task_tokens.make(job.id, job.attempt);
-        self.outbox.push_back(LineMessage::Claim { job: Box::new(job), task_token, deadline });
+        self.outbox.push_back(LineMessage::Claim { job: Box::new(job), secrets, task_token, deadline });
+        Ok(())
+    }
+
+    /// Ends a lease that nobody can do anything with.
+    async fn fail(&self, job: &Job, why: &Error) -> Result<()> {
+        tracing::error!(error = ?why, job = %job.id, "the secret variables of a job can't be opened");
+        let outcome =
+            AttemptOutcome::Failed(format!("its secret variables can't be opened: {}", why.message()));
+        let completion = Completion { job_id: job.id, attempt: job.attempt, outcome, usage: None };
+        let (holder, now) = (self.caller.principal_id(), self.context.now());
+        for done in self.context.stores.jobs.complete_jobs(holder, &[completion], now).await? {
+            self.context.jobs.job_changed(&done?);
+        }
+        Ok(())
     }
 
     fn hold(&mut self, job: JobId, attempt: u32, takes_input: bool) {

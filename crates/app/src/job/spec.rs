@@ -7,6 +7,9 @@ use airunner_core::{
     ResourceLimits, Result, Timestamp, check_metadata,
 };
 
+use super::secrets::SecretEnvironment;
+use crate::context::Context;
+
 /// Bytes of a command at most.
 const MAX_COMMAND: usize = 4_096;
 /// Arguments at most, and their bytes together.
@@ -15,6 +18,9 @@ const MAX_ARGS_BYTES: usize = 128 * 1024;
 /// Environment variables at most, and their bytes together.
 const MAX_ENV: usize = 256;
 const MAX_ENV_BYTES: usize = 64 * 1024;
+/// Secret variables at most, and their bytes together.
+const MAX_SECRETS: usize = 64;
+const MAX_SECRET_BYTES: usize = 16 * 1024;
 /// The longest time-out.
 const MAX_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 /// The longest delay.
@@ -38,6 +44,8 @@ pub struct NewJob {
     pub delay: Duration,
     /// What is to be run.
     pub spec: JobSpec,
+    /// Variables whose values are to be sealed.
+    pub secrets: SecretEnvironment,
 }
 
 impl NewJob {
@@ -47,6 +55,7 @@ impl NewJob {
     /// `invalid-argument` naming the field.
     pub(crate) fn into_job(
         mut self,
+        context: &Context,
         id: JobId,
         owner: &PrincipalId,
         now: Timestamp,
@@ -56,6 +65,8 @@ impl NewJob {
         if self.delay > MAX_DELAY {
             return Err(Error::invalid("delay", "a delay is at most 30 days"));
         }
+        check_secrets(&self.spec, &self.secrets)?;
+        self.spec.secrets = self.secrets.seal(context, &id)?;
         self.spec.unique |= unique;
         Ok(Job {
             id,
@@ -71,6 +82,7 @@ impl NewJob {
             reason: String::new(),
             usage: None,
             cancellation: None,
+            certificates: Vec::new(),
             created_at: now,
             visible_at: now.plus(self.delay),
             rank: None,
@@ -183,20 +195,38 @@ fn check_environment(environment: &BTreeMap<String, String>) -> Result<()> {
     if environment.len() > MAX_ENV || size > MAX_ENV_BYTES {
         return Err(Error::invalid("environment", "variables are at most 256, of at most 64 KiB together"));
     }
-    for (name, value) in environment {
-        let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        if !starts || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(Error::invalid("environment", format!("{name:?} is not a name of A-Z a-z 0-9 _")));
-        }
-        if name.starts_with("AIRUNNER_") {
-            return Err(Error::invalid(
-                "environment",
-                "names that start with AIRUNNER_ are set by the worker",
-            ));
-        }
-        if value.contains('\0') {
-            return Err(Error::invalid("environment", format!("the value of {name} holds NUL")));
-        }
+    environment.iter().try_for_each(|(name, value)| check_variable("environment", name, value.contains('\0')))
+}
+
+fn check_secrets(spec: &JobSpec, secrets: &SecretEnvironment) -> Result<()> {
+    let size: usize = secrets.iter().map(|(name, value)| name.len() + value.expose().len() + 2).sum();
+    if secrets.names().count() > MAX_SECRETS || size > MAX_SECRET_BYTES {
+        return Err(Error::invalid(
+            "secret_environment",
+            "secret variables are at most 64, of at most 16 KiB together",
+        ));
+    }
+    if let Some(name) = secrets.names().find(|name| spec.environment.contains_key(*name)) {
+        return Err(Error::invalid(
+            "secret_environment",
+            format!("{name} is in environment too: leave it out of one of the two"),
+        ));
+    }
+    secrets
+        .iter()
+        .try_for_each(|(name, value)| check_variable("secret_environment", name, value.expose().contains(&0)))
+}
+
+fn check_variable(field: &str, name: &str, has_nul: bool) -> Result<()> {
+    let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if !starts || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(Error::invalid(field, format!("{name:?} is not a name of A-Z a-z 0-9 _")));
+    }
+    if name.starts_with("AIRUNNER_") {
+        return Err(Error::invalid(field, "names that start with AIRUNNER_ are set by the worker"));
+    }
+    if has_nul {
+        return Err(Error::invalid(field, format!("the value of {name} holds NUL")));
     }
     Ok(())
 }

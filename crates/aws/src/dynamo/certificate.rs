@@ -43,6 +43,7 @@ pub(super) fn read(item: &Item) -> Result<Certificate> {
         lineage_id: row.word("lineage_id")?,
         predecessor: reference_or_none(&row, "predecessor")?,
         revocation: revocation(&row, issued_at)?,
+        job: row.json_or_none("job")?,
         description: row.text_or_empty("description")?,
         der: row.bytes("der")?,
     })
@@ -66,11 +67,11 @@ fn serial(key: &str) -> Result<Serial> {
     key.rsplit('~').next().unwrap_or(key).parse()
 }
 
-fn write(kept: &Kept) -> Item {
+fn write(kept: &Kept) -> Result<Item> {
     let Kept { certificate, successor, number, also, .. } = kept;
     let shard = shard(certificate.serial.as_bytes(), CERTIFICATE_SHARDS);
     let revocation = certificate.revocation;
-    Fields::default()
+    let fields = Fields::default()
         .word("issuer_id", certificate.issuer_id)
         .text("principal_id", certificate.principal_id.folded())
         .word("subject_id", &certificate.principal_id)
@@ -90,6 +91,7 @@ fn write(kept: &Kept) -> Item {
         .flag("revoked", revocation.is_some())
         .time_or_none("revoked_at", revocation.map(|revocation| revocation.at))
         .word_or_none("revocation_reason", revocation.map(|revocation| revocation.reason))
+        .json_or_none("job", certificate.job.as_ref())?
         .text("description", &certificate.description)
         .bytes("der", certificate.der.clone())
         .number("number", number)
@@ -97,8 +99,8 @@ fn write(kept: &Kept) -> Item {
         .word("issued_shard", shard)
         .word("expiry_shard", shard)
         .word_or_none("revoked_shard", revocation.map(|_| shard))
-        .number("ttl", ttl(certificate.expires_at))
-        .done()
+        .number("ttl", ttl(certificate.expires_at));
+    Ok(fields.done())
 }
 
 /// A certificate's row, with what stands beside the certificate in it.
@@ -141,15 +143,16 @@ impl DynamoRows {
         }
     }
 
-    pub(super) fn keep(&mut self, kept: &Kept) {
-        let item = write(kept);
+    pub(super) fn keep(&mut self, kept: &Kept) -> Result<()> {
+        let item = write(kept)?;
         self.tx.put(RowKey::of(&CERTIFICATES, &kept.key), item);
+        Ok(())
     }
 
     fn change(&mut self, reference: &CertificateRef, change: impl FnOnce(&mut Kept)) -> Result<()> {
         if let Some(mut kept) = self.kept(reference, Rely::Yes)? {
             change(&mut kept);
-            self.keep(&kept);
+            self.keep(&kept)?;
         }
         Ok(())
     }
@@ -322,13 +325,12 @@ impl CertificateRows for DynamoRows {
             }
             let mut first = Kept::read(&item)?;
             first.also.push(certificate.issuer_id);
-            self.keep(&first);
+            self.keep(&first)?;
             key = write_reference(&reference);
         }
         let number = self.tx.number(certificate.issued_at);
         let certificate = certificate.clone();
-        self.keep(&Kept { key, certificate, successor: None, number, also: Vec::new() });
-        Ok(())
+        self.keep(&Kept { key, certificate, successor: None, number, also: Vec::new() })
     }
 
     fn begin_lineage(&mut self, certificate: &Certificate) -> Result<()> {

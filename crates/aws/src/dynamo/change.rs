@@ -43,7 +43,7 @@ impl DynamoRows {
     }
 
     fn has_active(&self, id: &PrincipalId, now: Timestamp) -> Result<bool> {
-        Ok(self.lineages(id)?.iter().any(|lineage| lineage.ends_at() > now))
+        Ok(self.lineages(id)?.iter().any(|lineage| lineage.is_in_force(now)))
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn read(item: &Item) -> Result<Job> {
         reason: row.text_or_empty("reason")?,
         usage: row.json_or_none("usage")?,
         cancellation: row.json_or_none("cancellation")?,
+        certificates: row.json_or_none("certificates")?.unwrap_or_default(),
         created_at: row.time("created_at")?,
         visible_at: row.time("visible_at")?,
         started_at: row.time_or_none("started_at")?,
@@ -69,6 +70,7 @@ fn write(job: &Job, number: i64) -> Result<Item> {
         .text("reason", &job.reason)
         .json_or_none("usage", job.usage.as_ref())?
         .json_or_none("cancellation", job.cancellation.as_ref())?
+        .json_or_none("certificates", Some(&job.certificates).filter(|some| !some.is_empty()))?
         .time("created_at", job.created_at)
         .time("visible_at", job.visible_at)
         .number_or_none("rank", job.rank)

@@ -27,7 +27,7 @@ const LAST: &str = "~";
 pub(super) struct Lineage {
     principal: String,
     id: LineageId,
-    /// Its unrevoked certificates: when each takes no slot any more, and when it expires.
+    /// Its unrevoked certificates: when each takes no slot any more (a job's takes none: the epoch), and when it expires.
     members: BTreeMap<String, (Timestamp, Timestamp)>,
 }
 
@@ -52,6 +52,14 @@ impl Lineage {
         self.members.values().map(|(ends_at, _)| *ends_at).max().unwrap_or(Timestamp::from_millis(0))
     }
 
+    /// Whether one of them counts at `now`.
+    pub(super) fn is_in_force(&self, now: Timestamp) -> bool {
+        let takes_none = Timestamp::default();
+        self.members
+            .values()
+            .any(|(ends_at, expires_at)| *ends_at > now || (*ends_at == takes_none && *expires_at > now))
+    }
+
     pub(super) fn members(&self) -> Vec<CertificateRef> {
         self.members.keys().filter_map(|reference| read_reference(reference).ok()).collect()
     }
@@ -59,7 +67,11 @@ impl Lineage {
     /// Adds a certificate or sets its times anew, and forgets those that had expired when it was issued.
     pub(super) fn add(&mut self, certificate: &Certificate) {
         let expires_at = certificate.expires_at;
-        let ends_at = certificate.retire_at.map_or(expires_at, |at| at.min(expires_at));
+        let ends_at = if certificate.takes_slot() {
+            certificate.retire_at.map_or(expires_at, |at| at.min(expires_at))
+        } else {
+            Timestamp::default()
+        };
         self.members.retain(|_, (_, expires_at)| *expires_at > certificate.issued_at);
         self.members.insert(write_reference(&certificate.reference()), (ends_at, expires_at));
     }

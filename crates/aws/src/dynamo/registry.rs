@@ -245,6 +245,22 @@ impl KeyringRows for DynamoRows {
     }
 
     fn insert_keyring(&mut self, keyring: &Keyring) -> Result<()> {
+        self.keep_master(keyring)?;
+        for (place, key) in keyring.keys.iter().enumerate() {
+            self.keep_data_key(key, place)?;
+        }
+        Ok(())
+    }
+
+    fn insert_data_key(&mut self, keyring: &Keyring, key: &DataKey) -> Result<()> {
+        // Written again, so that of two who saw the same keys one goes through.
+        self.keep_master(keyring)?;
+        self.keep_data_key(key, keyring.keys.len())
+    }
+}
+
+impl DynamoRows {
+    fn keep_master(&mut self, keyring: &Keyring) -> Result<()> {
         let master = Fields::default()
             .text("kind", &keyring.master.kind)
             .bytes("salt", keyring.master.salt.clone())
@@ -252,16 +268,18 @@ impl KeyringRows for DynamoRows {
             .json("task_token_key", &keyring.task_token_key)?
             .done();
         self.tx.put(RowKey::text(&KEYRING, KEYRING_SCOPE, MASTER), master);
-        for (place, key) in keyring.keys.iter().enumerate() {
-            let item = Fields::default()
-                .text("purpose", word_of(&key.purpose)?)
-                .bytes("wrapped", key.wrapped.clone())
-                .text("state", word_of(&key.state)?)
-                .time("created_at", key.created_at)
-                .number("place", place)
-                .done();
-            self.tx.put(RowKey::text(&KEYRING, KEYRING_SCOPE, &key.id.to_string()), item);
-        }
+        Ok(())
+    }
+
+    fn keep_data_key(&mut self, key: &DataKey, place: usize) -> Result<()> {
+        let item = Fields::default()
+            .text("purpose", word_of(&key.purpose)?)
+            .bytes("wrapped", key.wrapped.clone())
+            .text("state", word_of(&key.state)?)
+            .time("created_at", key.created_at)
+            .number("place", place)
+            .done();
+        self.tx.put(RowKey::text(&KEYRING, KEYRING_SCOPE, &key.id.to_string()), item);
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ struct WhoamiView {
     fingerprint: String,
     certificate_hash: String,
     spiffe_id: String,
+    job_id: Option<String>,
     server_version: String,
 }
 
@@ -40,6 +41,7 @@ pub(super) fn run(context: &Context) -> Result<Report> {
         fingerprint: answer.fingerprint,
         certificate_hash: answer.certificate_hash,
         spiffe_id: answer.spiffe_id,
+        job_id: view::some(&answer.job_id),
         server_version: answer.server_version,
     };
     let mut fields = view.principal.fields(context.now());
@@ -47,6 +49,7 @@ pub(super) fn run(context: &Context) -> Result<Report> {
     fields.retain(|(name, _)| ["id", "type", "status", "roles", "email"].contains(name));
     fields.extend([
         ("permissions", view.permissions.join(", ")),
+        ("job", view::cell(view.job_id.as_ref())),
         ("SPIFFE id", view.spiffe_id.clone()),
         ("serial number", view.serial_number.clone()),
         ("expires", told(view.expires_at, context.now())),

@@ -35,6 +35,7 @@ pub(crate) struct CertificateView {
     revoked_at: Option<Moment>,
     revocation_reason: Option<String>,
     description: Option<String>,
+    job_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pem: Option<String>,
 }
@@ -51,7 +52,9 @@ impl CertificateView {
     /// A row of a list, as it is at `now`.
     pub(crate) fn row(&self, now: Timestamp) -> [String; 5] {
         let (serial, principal) = (self.serial_number.clone(), self.principal_id.clone());
-        let (expires, description) = (beside(self.expires_at, now), cell(self.description.as_ref()));
+        let of_job = || self.job_id.as_ref().map(|id| format!("job {id}")).unwrap_or_default();
+        let (expires, description) =
+            (beside(self.expires_at, now), self.description.clone().unwrap_or_else(of_job));
         [serial, principal, self.status().to_owned(), expires, description]
     }
 
@@ -77,6 +80,7 @@ impl CertificateView {
             ("principal", self.principal_id.clone()),
             ("type", self.principal_type.clone()),
             ("profile", self.profile.clone()),
+            ("job", cell(self.job_id.as_ref())),
             ("subject", self.subject_dn.clone()),
             ("fingerprint", self.fingerprint.clone()),
             ("issuer", self.issuer_id.clone()),
@@ -118,6 +122,7 @@ impl From<pb::Certificate> for CertificateView {
             revoked_at: time(certificate.revoked_at.as_ref()),
             revocation_reason: reason,
             description: some(&certificate.description),
+            job_id: some(&certificate.job_id),
             pem: some(&certificate.pem),
         }
     }

@@ -24,6 +24,7 @@ pub(crate) struct JobView {
     command: String,
     args: Vec<String>,
     environment_names: Vec<String>,
+    secret_environment_names: Vec<String>,
     working_dir: Option<String>,
     repository: Option<RepositoryView>,
     owner: String,
@@ -39,6 +40,7 @@ pub(crate) struct JobView {
     best_effort: bool,
     limits: Option<LimitsView>,
     host_network: bool,
+    certificate: Option<CertificateView>,
     priority: i32,
     requires: BTreeMap<String, String>,
     retry_delay: Option<String>,
@@ -54,6 +56,21 @@ pub(crate) struct JobView {
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
     usage: Option<UsageView>,
+}
+
+/// That it has a certificate, and what it may do with it.
+#[derive(Debug, Serialize)]
+struct CertificateView {
+    grants: Vec<String>,
+}
+
+impl CertificateView {
+    fn line(&self) -> String {
+        if self.grants.is_empty() {
+            return "of its own".to_owned();
+        }
+        format!("of its own, for {}", self.grants.join(", "))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -154,6 +171,7 @@ impl JobView {
             ("because", cell(self.reason.as_ref())),
             ("command", self.command_line()),
             ("environment", self.environment_names.join(", ")),
+            ("secrets", self.secret_environment_names.join(", ")),
             ("working directory", cell(self.working_dir.as_ref())),
             ("repository", cell(repository.as_ref())),
             ("queue", self.queue.clone()),
@@ -168,6 +186,7 @@ impl JobView {
             ("best effort", yes(self.best_effort)),
             ("limits", self.limits.as_ref().map(LimitsView::line).unwrap_or_default()),
             ("machine's network", yes(self.host_network)),
+            ("certificate", self.certificate.as_ref().map(CertificateView::line).unwrap_or_default()),
             ("asked for", flags.join(", ")),
             ("held by", cell(self.holder.as_ref())),
             ("lease until", told(self.lease_deadline, now)),
@@ -213,6 +232,7 @@ impl From<pb::Job> for JobView {
             command: job.command,
             args: job.args,
             environment_names: job.environment_names,
+            secret_environment_names: job.secret_environment_names,
             working_dir: some(&job.working_dir),
             repository,
             owner: job.owner,
@@ -228,6 +248,7 @@ impl From<pb::Job> for JobView {
             best_effort: job.best_effort,
             limits: job.limits.map(LimitsView::from),
             host_network: job.host_network,
+            certificate: job.certificate.map(|certificate| CertificateView { grants: certificate.grants }),
             priority: job.priority,
             requires: job.requires.into_iter().collect(),
             retry_delay: duration(job.retry_delay.as_ref()),

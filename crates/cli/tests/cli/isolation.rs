@@ -59,10 +59,11 @@ fn limits_that_nothing_keeps_are_refused_before_there_is_a_job() {
 
 #[test]
 fn a_job_at_no_level_reads_the_key_of_its_worker() {
-    if !rustix::process::geteuid().is_root() {
-        // Without root a worker runs jobs as itself, and says so.
-        return;
-    }
+    // Without root a worker runs jobs as itself, and says so.
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root: only root runs jobs as another user"
+    );
     for level in Isolation::ALL {
         let live = Live::new();
         let worker = live.worker_with(&["--isolation", level.as_str()]);

@@ -12,6 +12,8 @@ mod files;
 mod frame;
 mod isolation;
 mod job;
+mod job_certificate;
+mod job_secret;
 mod lists;
 mod live;
 mod preview;

@@ -54,6 +54,7 @@ paths! { "job.v1.JobService":
     START = "StartJob",
     DEQUEUE = "DequeueJobs",
     EXTEND = "ExtendLease",
+    ISSUE_JOB_CERTIFICATE = "IssueJobCertificate",
     COMPLETE = "CompleteJobs",
     GET_JOB = "GetJob",
     JOB_STATUS = "GetJobStatus",

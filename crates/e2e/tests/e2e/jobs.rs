@@ -1,9 +1,11 @@
 //! Jobs from outside: leases and their ends, stopping, idempotency, and whose job it is.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use airunner_core::{Clock as _, PrincipalType, Role};
-use airunner_e2e::{RawClient, TestServer};
+use airunner_app::seal::Sealer;
+use airunner_core::{Clock as _, KeyPurpose, PrincipalType, Role};
+use airunner_e2e::{MemoryKeyWrap, RawClient, TestServer, TestServerOptions};
+use airunner_net::system::{SystemClock, SystemRandom};
 use airunner_proto::job::v1::{
     CancelJobRequest, CancelJobResponse, CancelledOutcome, CompletionResult, DequeueJobsRequest,
     EnqueueJobsRequest, EnqueueJobsResponse, GetJobOutputRequest, GetJobRequest, GetJobResponse,
@@ -11,6 +13,7 @@ use airunner_proto::job::v1::{
     ListJobsResponse, StreamEventsRequest, WriteJobInputRequest, WriteJobInputResponse, completion::Outcome,
     dequeue_jobs_response::Message,
 };
+use airunner_store::MemoryStore;
 use tonic::Code;
 
 use crate::{calls::*, worker::*};
@@ -69,6 +72,54 @@ async fn a_job_is_leased_runs_and_ends() {
     let ended = status(&user, &id).await;
     assert_eq!(ended.state(), JobState::Completed, "a command that ran is done, whatever its code");
     assert_eq!(Some(exited(7)), ended.exit.map(Outcome::Exited));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secret_variables_go_to_the_lease_holder_of_each_attempt_and_are_sealed_meanwhile() {
+    let (server, user, mut worker) = workshop().await;
+    let secrets = |value: &str| [("TOKEN".to_owned(), value.to_owned())].into();
+    let spec = JobSpec { secret_environment: secrets("hunter2"), retry_on_exit: true, ..job("true") };
+    let id = enqueue(&user, spec).await;
+    let stored = server.stores.jobs.get_job(&id.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(stored.spec.environment.len(), 0);
+    assert_eq!(stored.spec.secrets.unwrap().names, ["TOKEN"]);
+    let seen = get(&user, &id).await;
+    assert_eq!(seen.secret_environment_names, ["TOKEN"]);
+    assert_eq!(format!("{seen:?}").matches("hunter2").count(), 0);
+    for _ in 0..2 {
+        let claim = next_claim(&mut worker).await;
+        assert_eq!(claim.environment["TOKEN"], "hunter2");
+        worker.complete(&claim.task_token, exited(1)).await;
+    }
+
+    let many = (0..65).map(|n| (format!("S{n}"), String::new())).collect();
+    let large = secrets(&"x".repeat(17 * 1024));
+    let twice = JobSpec { environment: secrets("1"), secret_environment: secrets("2"), ..job("true") };
+    let of = |secret_environment| JobSpec { secret_environment, ..job("true") };
+    let bad_name = [("A-B".to_owned(), String::new())].into();
+    let ours = [("AIRUNNER_X".to_owned(), String::new())].into();
+    for wrong in [of(many), of(large), of(bad_name), of(ours), of(secrets("a\0b")), twice] {
+        let request = EnqueueJobsRequest { jobs: vec![wrong], ..Default::default() };
+        let refused = user.call(ENQUEUE, &request).await.unwrap();
+        assert_eq!(refused.label, "invalid-argument");
+        assert_eq!(refused.field.as_deref(), Some("secret_environment"), "{}", refused.message);
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_environment_of_an_older_release_gets_its_key_for_secrets_from_another_bootstrap() {
+    let (stores, wrap) = (MemoryStore::new(1 << 30).stores(), Arc::new(MemoryKeyWrap::new()));
+    let made = Sealer::create(&*wrap, "test", Vec::new(), &SystemClock, &SystemRandom::new()).await.unwrap();
+    let mut old = made.0;
+    old.keys.retain(|key| key.purpose != KeyPurpose::JobSecret);
+    stores.keyring.create_keyring(old).await.unwrap();
+    let options = TestServerOptions { stores: Some(stores), wrap, ..Default::default() };
+    let server = TestServer::start_with(options).await;
+    let (user, _) = client(&server, "u1", PrincipalType::User).await;
+    let secret_environment = [("TOKEN".to_owned(), "hunter2".to_owned())].into();
+    enqueue(&user, JobSpec { secret_environment, ..job("true") }).await;
     server.stop().await;
 }
 

@@ -9,6 +9,7 @@ mod cross_site;
 mod denial;
 mod escalation;
 mod hostile;
+mod job_certificates;
 mod job_rest;
 mod jobs;
 mod json;

@@ -72,6 +72,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(START, "jobs:submit", NO_WORKER),
     row(DEQUEUE, "jobs:dequeue", INVALID),
     row(EXTEND, "jobs:dequeue", INVALID),
+    row(ISSUE_JOB_CERTIFICATE, "jobs:dequeue", INVALID),
     row(COMPLETE, "jobs:complete", INVALID),
     row(GET_JOB, "jobs:list", INVALID),
     row(JOB_STATUS, "jobs:list", INVALID),

@@ -202,6 +202,18 @@ fn requests(things: &Things) -> BTreeMap<&'static str, (Vec<u8>, Expected)> {
             ),
         ),
         (
+            ISSUE_JOB_CERTIFICATE,
+            good(
+                &job_pb::IssueJobCertificateRequest {
+                    task_token: task_token(),
+                    csr: key_and_csr().1,
+                    ..Default::default()
+                },
+                // The job was enqueued without one.
+                (Code::InvalidArgument, "invalid-argument"),
+            ),
+        ),
+        (
             COMPLETE,
             good(
                 &job_pb::CompleteJobsRequest {

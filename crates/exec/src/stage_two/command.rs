@@ -4,10 +4,11 @@
 use std::env;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::process::{Resource, Rlimit};
 
 use super::{HandOver, identity, loopback, mounts, seccomp};
@@ -24,9 +25,9 @@ type Outcome<T = ()> = Result<T, Failure>;
 pub(super) fn run() -> ! {
     // Without a supervisor nobody hears.
     let Ok(handed) = HandOver::receive() else { std::process::exit(1) };
-    let HandOver { plan, stdin, stdout, stderr, report } = handed;
+    let HandOver { plan, stdin, stdout, stderr, report, files } = handed;
     let mut reporter = Reporter(File::from(report));
-    let failure = match prepare(&mut reporter, plan, [stdin, stdout, stderr]) {
+    let failure = match prepare(&mut reporter, plan, [stdin, stdout, stderr], files) {
         Ok(ready) => ready.execute(&mut reporter),
         Err(failure) => failure,
     };
@@ -39,6 +40,8 @@ struct Ready {
     program: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    /// Open until the execution, and beyond.
+    _files: Vec<OwnedFd>,
 }
 
 impl Ready {
@@ -51,10 +54,11 @@ impl Ready {
 
 fn prepare(
     reporter: &mut Reporter<File>,
-    plan: std::os::fd::OwnedFd,
-    [stdin, stdout, stderr]: [std::os::fd::OwnedFd; 3],
+    plan: OwnedFd,
+    [stdin, stdout, stderr]: [OwnedFd; 3],
+    files: Vec<OwnedFd>,
 ) -> Outcome<Ready> {
-    let plan = Plan::read(plan).map_err(|error| Failure::new(Step::HandOver, error))?;
+    let mut plan = Plan::read(plan).map_err(|error| Failure::new(Step::HandOver, error))?;
     take_streams([stdin, stdout, stderr]).map_err(|error| Failure::new(Step::HandOver, error))?;
     session(plan.terminal).map_err(|error| Failure::new(Step::Session, error))?;
     if let Some(confinement) = &plan.sandbox
@@ -67,10 +71,22 @@ fn prepare(
         None => identity::become_user(plan.user)?,
         Some(confinement) => confine(reporter, confinement, &plan)?,
     }
-    find(&plan.program)
+    keep_files(&mut plan, &files).map_err(|error| Failure::new(Step::HandOver, error))?;
+    find(&plan.program, files)
 }
 
-fn take_streams([stdin, stdout, stderr]: [std::os::fd::OwnedFd; 3]) -> rustix::io::Result<()> {
+/// Keeps the files open in the command, and tells it where they are: by its own process, so that what it starts finds
+/// them too, with the descriptors or without.
+fn keep_files(plan: &mut Plan, files: &[OwnedFd]) -> rustix::io::Result<()> {
+    for (name, file) in plan.files.drain(..).zip(files) {
+        rustix::io::fcntl_setfd(file, FdFlags::empty())?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        plan.program.environment.insert(name, path.into());
+    }
+    Ok(())
+}
+
+fn take_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> rustix::io::Result<()> {
     rustix::stdio::dup2_stdin(stdin)?;
     rustix::stdio::dup2_stdout(stdout)?;
     rustix::stdio::dup2_stderr(stderr)
@@ -126,7 +142,7 @@ fn confine(reporter: &mut Reporter<File>, confinement: &Confinement, plan: &Plan
 }
 
 /// Enters the directory and finds the program, as the job's user and among the job's files.
-fn find(program: &Program) -> Outcome<Ready> {
+fn find(program: &Program, files: Vec<OwnedFd>) -> Outcome<Ready> {
     let directory = &program.directory;
     env::set_current_dir(directory).map_err(|error| Failure::at(Step::Directory, error, directory))?;
     let path = lookup::program(program, Some(identity::current())).map_err(|missing| match missing {
@@ -144,6 +160,7 @@ fn find(program: &Program) -> Outcome<Ready> {
             program: c_string(path.as_os_str())?,
             arguments: arguments.map(|argument| c_string(argument)).collect::<Option<_>>()?,
             environment: variables.collect::<Option<_>>()?,
+            _files: files,
         })
     };
     // The supervisor has refused every string with a NUL.

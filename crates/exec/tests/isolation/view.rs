@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use airunner_exec::{Exit, Network, Root, Sandbox};
+use airunner_exec::{Exit, Job, MemoryFile, Network, Root, Sandbox, SpawnError};
 
 use crate::bench::{command, run, shell, stdout_of};
-use crate::cell::{inside, nobody, open, open_directory, sandboxed};
+use crate::cell::{LEVELS, at, inside, nobody, open, open_directory, sandboxed};
 use crate::trials;
 
 trials![
@@ -21,6 +21,9 @@ trials![
     its_network_is_a_loopback_that_is_up,
     it_may_have_the_hosts_network,
     its_names_are_its_own,
+    a_file_in_memory_is_for_its_user_and_for_nobody_to_change,
+    its_children_find_its_files_in_memory,
+    more_files_in_memory_than_there_may_be_are_refused,
     it_has_no_capability_and_gets_none,
     its_user_is_the_only_one_there_is,
     proc_does_not_reach_the_machine,
@@ -204,4 +207,36 @@ async fn proc_does_not_reach_the_machine() {
     let bytes = seen.trim();
     // Only the names that head prints.
     assert!(!seen.contains("sys") && bytes.parse::<u32>().unwrap() < 64, "{seen}");
+}
+
+async fn a_file_in_memory_is_for_its_user_and_for_nobody_to_change() {
+    for level in LEVELS {
+        let script = "cat \"$SECRET\"; stat -L -c '%a %u' \"$SECRET\"; \
+            (echo x >\"$SECRET\") 2>/dev/null || echo sealed; \
+            grep -c hidden /proc/self/environ";
+        let file = MemoryFile::new(b"hidden word\n").unwrap();
+        let seen = stdout_of(at(level, shell(script)).memory_file("SECRET", &file)).await;
+        assert_eq!(seen, format!("hidden word\n400 {}\nsealed\n0\n", nobody().uid), "{level:?}");
+    }
+}
+
+async fn its_children_find_its_files_in_memory() {
+    for level in LEVELS {
+        // Nothing but the standard streams is left open in the child.
+        let script =
+            "perl -e 'use POSIX; POSIX::close($_) for 3..255; exec \"cat\", @ARGV' \"$ONE\" \"$TWO\"; echo .";
+        let spec = at(level, shell(script).env("PATH", "/usr/bin:/bin"))
+            .memory_file("ONE", &MemoryFile::new(b"1").unwrap())
+            .memory_file("TWO", &MemoryFile::new(b"2").unwrap());
+        assert_eq!(stdout_of(spec).await, "12.\n", "{level:?}");
+    }
+}
+
+async fn more_files_in_memory_than_there_may_be_are_refused() {
+    let file = MemoryFile::new(b"").unwrap();
+    let most =
+        |count: usize| (0..count).fold(inside("true"), |spec, n| spec.memory_file(format!("F{n}"), &file));
+    assert_eq!(run(most(MemoryFile::MAX)).await.0.exit, Exit::Code(0));
+    let refused = Job::spawn(most(MemoryFile::MAX + 1)).await;
+    assert!(matches!(refused, Err(SpawnError::TooManyFiles)), "{refused:?}");
 }

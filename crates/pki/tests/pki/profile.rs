@@ -122,11 +122,28 @@ fn each_profile_has_its_fields_and_no_others() {
             (params.profile, params.dns_names, params.uri) = (Profile::Server, dns(), None);
         }),
         refusal(|params| (params.profile, params.email) = (Profile::Service, Some("a@b".to_owned()))),
+        refusal(|params| (params.profile, params.uri) = (Profile::Job, None)),
+        refusal(|params| (params.profile, params.principal) = (Profile::Job, None)),
+        refusal(|params| (params.profile, params.dns_names) = (Profile::Job, dns())),
+        refusal(|params| (params.profile, params.email) = (Profile::Job, Some("a@b".to_owned()))),
     ];
     let named: Vec<_> = fields.iter().map(|error| error.field().unwrap()).collect();
     assert_eq!(
         named,
-        ["uri", "principal", "dns_names", "dns_names", "dns_names", "uri", "principal", "email"]
+        [
+            "uri",
+            "principal",
+            "dns_names",
+            "dns_names",
+            "dns_names",
+            "uri",
+            "principal",
+            "email",
+            "uri",
+            "principal",
+            "dns_names",
+            "email"
+        ]
     );
 }
 

@@ -226,5 +226,6 @@ pub(super) fn message(certificate: &Certificate) -> pb::Certificate {
         revocation_reason: reason.unwrap_or_default() as i32,
         description: certificate.description.clone(),
         pem: certificate_to_pem(&certificate.der),
+        job_id: certificate.job.as_ref().map(|job| job.id.to_string()).unwrap_or_default(),
     }
 }

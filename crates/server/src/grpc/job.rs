@@ -5,17 +5,18 @@ use std::time::Duration;
 use airunner_app::job::{
     AttemptEnd, DEFAULT_VISIBILITY,
     line::{LineMessage, LineRequest},
+    secrets::SecretEnvironment,
     spec::NewJob,
 };
 use airunner_core::{
-    AttemptOutcome, Error, Exit, InputWrite, InputWriter, Job, JobFilter, JobSpec, JobState, Labels,
+    AttemptOutcome, Error, Exit, Grants, InputWrite, InputWriter, Job, JobFilter, JobSpec, JobState, Labels,
     PageRequest, ProcessType, QueueOrder, Repository, RequestId, Result, TerminalSize, WriterId,
     check_metadata,
 };
 use airunner_proto::job::v1::{self as pb, job_service_server::JobService};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Api, BoxStream, Call, call, convert, isolation};
+use super::{Api, BoxStream, Call, call, certificate, convert, isolation};
 use crate::error::status;
 
 /// The grace period where none is said.
@@ -101,6 +102,21 @@ impl JobService for JobApi {
                 results: results.into_iter().map(result).collect(),
             }),
         )
+    }
+
+    async fn issue_job_certificate(
+        &self,
+        request: Request<pb::IssueJobCertificateRequest>,
+    ) -> Result<Response<pb::IssueJobCertificateResponse>, Status> {
+        let call = call(request)?;
+        let issued = async {
+            let pb::IssueJobCertificateRequest { task_token, csr, request_id: id } = &call.message;
+            self.0.app.jobs.issue_certificate(&call.caller, task_token, csr, request_id(id)?).await
+        };
+        call.answer(issued.await.map(|issued| pb::IssueJobCertificateResponse {
+            certificate: Some(certificate::message(&issued.certificate)),
+            chain_pem: issued.chain_pem,
+        }))
     }
 
     async fn complete_jobs(
@@ -247,6 +263,7 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
     Ok(NewJob {
         queue: (!job.queue.is_empty()).then(|| job.queue.parse()).transpose()?,
         delay: convert::from_duration("delay", job.delay)?.unwrap_or_default(),
+        secrets: SecretEnvironment::new(job.secret_environment),
         spec: JobSpec {
             command: job.command,
             args: job.args,
@@ -268,8 +285,15 @@ fn new_job(job: pb::JobSpec) -> Result<NewJob> {
             priority: job.priority,
             requires: job.requires.into_iter().collect(),
             retry_delay: convert::from_duration("retry_delay", job.retry_delay)?.unwrap_or_default(),
+            certificate: job.certificate.map(grants).transpose()?,
+            secrets: None,
         },
     })
+}
+
+fn grants(certificate: pb::JobCertificate) -> Result<Grants> {
+    let granted = certificate.grants.iter().map(|text| text.parse());
+    granted.collect::<Result<_>>().map_err(|error| Error::invalid("certificate.grants", error.message()))
 }
 
 /// Labels as a list asks for them, each `name=value`.
@@ -311,9 +335,9 @@ fn line_message(
     match message {
         LineMessage::Waiting => Message::Waiting(pb::Waiting {}),
         LineMessage::Drain => Message::Drain(pb::Drain {}),
-        LineMessage::Claim { job, task_token, deadline } => Message::Claim(pb::Claim {
+        LineMessage::Claim { job, secrets, task_token, deadline } => Message::Claim(pb::Claim {
             job: Some(self::message(&job)),
-            environment: job.spec.environment.into_iter().collect(),
+            environment: job.spec.environment.into_iter().chain(secrets.expose()).collect(),
             task_token,
             deadline: Some(convert::time(deadline)),
             visibility_timeout: Some(visibility),
@@ -403,6 +427,12 @@ fn message(job: &Job) -> pb::Job {
         command: job.spec.command.clone(),
         args: job.spec.args.clone(),
         environment_names: job.spec.environment.keys().cloned().collect(),
+        secret_environment_names: job
+            .spec
+            .secrets
+            .as_ref()
+            .map(|secrets| secrets.names.clone())
+            .unwrap_or_default(),
         working_dir: job.spec.working_dir.clone(),
         repository: job.spec.repository.as_ref().map(|repository| pb::Repository {
             url: repository.url.clone(),
@@ -437,6 +467,11 @@ fn message(job: &Job) -> pb::Job {
         retry_delay: Some(job.spec.retry_delay).filter(|delay| !delay.is_zero()).map(convert::duration),
         terminal: job.spec.terminal().map(terminal),
         shared_input: job.spec.shared_input,
+        certificate: job
+            .spec
+            .certificate
+            .as_ref()
+            .map(|grants| pb::JobCertificate { grants: grants.iter().map(ToString::to_string).collect() }),
     }
 }
 

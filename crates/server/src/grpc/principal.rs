@@ -203,6 +203,7 @@ impl PrincipalApi {
             certificate_hash: hash.unwrap_or_default(),
             spiffe_id: me.spiffe_id,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            job_id: me.job.map(|job| job.to_string()).unwrap_or_default(),
         })
     }
 

@@ -3,8 +3,8 @@
 use airunner_client::{Client, FollowOptions, Followed, follow_job};
 use airunner_core::Sequence;
 use airunner_proto::job::v1::{
-    GetJobOutputRequest, GetJobRequest, Job, JobEvent, JobSpec, JobState, OutputStream, exit::How,
-    job_event::Kind,
+    GetJobOutputRequest, GetJobRequest, Job, JobCertificate, JobEvent, JobSpec, JobState, OutputStream,
+    exit::How, job_event::Kind,
 };
 use futures_util::StreamExt as _;
 use tokio::task::JoinHandle;
@@ -21,6 +21,8 @@ pub(crate) struct Task {
     /// Seconds in which it does nothing.
     pause: u64,
     code: i32,
+    /// Whether it is to have a certificate of its own.
+    pub(crate) certified: bool,
 }
 
 impl Task {
@@ -29,16 +31,18 @@ impl Task {
             lines: if dice.coin() { 1 + dice.up_to(20) } else { 2_000 + dice.up_to(20_000) },
             pause: dice.up_to(2),
             code: i32::try_from(dice.up_to(100)).unwrap(),
+            certified: dice.coin(),
         }
     }
 
     pub(crate) fn spec(&self) -> JobSpec {
-        let Self { lines, pause, code } = self;
+        let Self { lines, pause, code, certified } = self;
         let script = format!("echo begins; sleep {pause}; seq 1 {lines}; echo ends >&2; exit {code}");
         JobSpec {
             command: "sh".to_owned(),
             args: vec!["-c".to_owned(), script],
             max_attempts: ATTEMPTS,
+            certificate: certified.then(JobCertificate::default),
             ..JobSpec::default()
         }
     }
@@ -71,7 +75,7 @@ impl Printed {
 /// A job that was accepted, and who watches it from the start.
 pub(crate) struct Running {
     id: String,
-    task: Task,
+    pub(crate) task: Task,
     watcher: JoinHandle<Vec<JobEvent>>,
 }
 

@@ -1,6 +1,7 @@
 //! A server, two workers, and those who submit and watch, each with a way of its own to the server.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -12,7 +13,10 @@ use airunner_client::{Client, ClientOptions, IdentitySource, LoadedIdentity};
 use airunner_core::{PrincipalType, SecureRandom};
 use airunner_e2e::Line;
 use airunner_pki::certificate_to_pem;
-use airunner_proto::job::v1::{EnqueueJobsRequest, ListJobsRequest};
+use airunner_proto::{
+    ca::v1::ListCertificatesRequest,
+    job::v1::{EnqueueJobsRequest, ListJobsRequest},
+};
 use airunner_testkit::random::SeededRandom;
 use tonic::Status;
 
@@ -113,6 +117,7 @@ impl World {
     pub(crate) async fn settle(mut self) {
         let running = std::mem::take(&mut self.running);
         let accepted = running.len();
+        let certified = running.iter().filter(|job| job.task.certified).count();
         for job in running {
             let ended = tokio::time::timeout(PATIENCE, job.ended_well(&self.client)).await;
             ended.expect("a job never ended");
@@ -124,6 +129,7 @@ impl World {
         let listed = listed.await.into_inner();
         assert!(listed.next_page_token.is_empty(), "one page holds all that a test submits");
         assert_eq!(listed.jobs.len(), accepted, "what was accepted is there, and nothing twice");
+        self.certificates_are_over(certified).await;
         for worker in &mut self.workers {
             let mut child = worker.child.take().unwrap();
             signal(child.id(), "-TERM");
@@ -137,6 +143,21 @@ impl World {
             "a process of a job is left"
         );
         self.server.take().unwrap().stop();
+    }
+
+    /// Every certificate that a job was given is revoked, and each that was to have one had one.
+    async fn certificates_are_over(&self, jobs: usize) {
+        let listed = until_answered(async || {
+            let request = ListCertificatesRequest { page_size: 1_000, ..Default::default() };
+            self.client.certificates().list_certificates(request).await
+        });
+        let listed = listed.await.into_inner();
+        assert!(listed.next_page_token.is_empty(), "one page holds all that a test needs");
+        let given: Vec<_> = listed.certificates.iter().filter(|one| !one.job_id.is_empty()).collect();
+        let left: Vec<_> = given.iter().filter(|one| !one.revoked).map(|one| &one.job_id).collect();
+        assert!(left.is_empty(), "jobs have ended, and their certificates have not: {left:?}");
+        let certified: BTreeSet<_> = given.iter().map(|one| &one.job_id).collect();
+        assert_eq!(certified.len(), jobs);
     }
 
     pub(crate) fn server(&self) -> &Process {

@@ -28,7 +28,10 @@ impl Certificates {
     }
 
     /// The principal's, oldest first.
-    fn of<'s>(&'s self, principal: &PrincipalId) -> impl Iterator<Item = &'s Certificate> + use<'s> {
+    pub(super) fn of<'s>(
+        &'s self,
+        principal: &PrincipalId,
+    ) -> impl Iterator<Item = &'s Certificate> + use<'s> {
         let numbers = self.by_principal.get(&principal.folded()).into_iter().flatten();
         numbers.filter_map(|number| self.rows.get(number)).map(|row| &row.certificate)
     }
@@ -102,7 +105,8 @@ impl CertificateRows for State {
     }
 
     fn active_lineages(&self, principal: &PrincipalId, now: Timestamp, limit: u32) -> Result<u32> {
-        let active = self.certificates.of(principal).filter(|certificate| certificate.is_active(now));
+        let takes = |certificate: &&Certificate| certificate.takes_slot() && certificate.is_active(now);
+        let active = self.certificates.of(principal).filter(takes);
         let lineages: HashSet<_> = active.map(|certificate| certificate.lineage_id).collect();
         Ok(u32::try_from(lineages.len()).unwrap_or(u32::MAX).min(limit))
     }

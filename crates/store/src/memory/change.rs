@@ -6,7 +6,7 @@ use airunner_core::{
 };
 
 use super::State;
-use crate::rows::{AuditRows, CertificateRows, ChangeRows};
+use crate::rows::{AuditRows, ChangeRows};
 
 /// Entries of the audit log that memory keeps; older ones go.
 const AUDIT_LIMIT: usize = 100_000;
@@ -48,7 +48,7 @@ impl ChangeRows for State {
     }
 
     fn denied_principals(&self, now: Timestamp) -> Result<Vec<(PrincipalId, PrincipalStatus)>> {
-        let owns = |id: &PrincipalId| self.active_lineages(id, now, 1).is_ok_and(|lineages| lineages > 0);
+        let owns = |id: &PrincipalId| self.certificates.of(id).any(|certificate| certificate.is_active(now));
         let denied = self.principals.values().filter(|principal| principal.status != PrincipalStatus::Active);
         Ok(denied.filter(|principal| owns(&principal.id)).map(|one| (one.id.clone(), one.status)).collect())
     }

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use airunner_core::{
-    Certificate, ChangeKind, EnrollmentId, EnrollmentToken, Issuer, IssuerId, IssuerState, Keyring,
+    Certificate, ChangeKind, DataKey, EnrollmentId, EnrollmentToken, Issuer, IssuerId, IssuerState, Keyring,
     PrincipalId, RequestKey, Result, Timestamp,
 };
 
@@ -79,6 +79,11 @@ impl KeyringRows for State {
 
     fn insert_keyring(&mut self, keyring: &Keyring) -> Result<()> {
         self.keyring = Some(keyring.clone());
+        Ok(())
+    }
+
+    fn insert_data_key(&mut self, _keyring: &Keyring, key: &DataKey) -> Result<()> {
+        self.keyring.iter_mut().for_each(|keyring| keyring.keys.push(key.clone()));
         Ok(())
     }
 }

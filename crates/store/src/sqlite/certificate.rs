@@ -8,7 +8,7 @@ use rusqlite::{ErrorCode, Row, params};
 
 use super::{
     error::store_error,
-    rows::{SqliteRows, get, json, limit, millis, number, time, time_or_none, to_json, word},
+    rows::{SqliteRows, get, json, json_or_none, limit, millis, number, time, time_or_none, to_json, word},
 };
 use crate::{
     certificate::serial_taken,
@@ -20,7 +20,7 @@ macro_rules! columns {
     () => {
         "serial_number, issuer_id, principal_id, principal_type, fingerprint, public_key, subject_dn, profile, \
          labels, issued_at, expires_at, retire_at, first_seen_at, lineage_id, predecessor, revoked, revoked_at, \
-         revocation_reason, description, der"
+         revocation_reason, description, der, job"
     };
 }
 
@@ -53,6 +53,7 @@ fn certificate(row: &Row<'_>) -> Result<Certificate> {
         revocation: revocation(row, issued_at)?,
         description: get(row, 18)?,
         der: get(row, 19)?,
+        job: json_or_none(row, 20)?,
     })
 }
 
@@ -79,7 +80,7 @@ pub(super) fn reference_at(row: &Row<'_>, column: usize) -> Result<CertificateRe
 /// The columns with the row's number after them.
 fn placed(row: &Row<'_>) -> Result<(Place, Certificate)> {
     let certificate = certificate(row)?;
-    let number: i64 = get(row, 20)?;
+    let number: i64 = get(row, 21)?;
     Ok((Place { at: certificate.expires_at, number: number.into() }, certificate))
 }
 
@@ -104,7 +105,7 @@ impl CertificateRows for SqliteRows<'_> {
             columns!(),
             ", successor FROM certificates WHERE serial_number = ?1 AND issuer_id = ?2"
         );
-        self.first(sql, key(reference), |row| Ok((certificate(row)?, reference_or_none(row, 20)?)))
+        self.first(sql, key(reference), |row| Ok((certificate(row)?, reference_or_none(row, 21)?)))
     }
 
     fn identity(&self, reference: &CertificateRef) -> Result<Option<Identity>> {
@@ -191,7 +192,7 @@ impl CertificateRows for SqliteRows<'_> {
             "INSERT INTO certificates (",
             columns!(),
             ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
-             ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+             ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
         );
         let params = params![
             certificate.serial.to_string(),
@@ -214,6 +215,7 @@ impl CertificateRows for SqliteRows<'_> {
             certificate.revocation.map(|revocation| revocation.reason.as_str()),
             certificate.description,
             certificate.der,
+            certificate.job.as_ref().map(to_json).transpose()?,
         ];
         let mut statement = self.connection.prepare_cached(sql).map_err(store_error)?;
         match statement.execute(params) {
@@ -226,6 +228,9 @@ impl CertificateRows for SqliteRows<'_> {
     }
 
     fn begin_lineage(&mut self, certificate: &Certificate) -> Result<()> {
+        if !certificate.takes_slot() {
+            return Ok(());
+        }
         let ends_at =
             certificate.retire_at.map_or(certificate.expires_at, |at| at.min(certificate.expires_at));
         let sql = "INSERT INTO lineages (lineage_id, principal_id, ends_at) VALUES (?1, ?2, ?3) \
@@ -314,7 +319,10 @@ mod tests {
     #[test]
     fn a_fingerprint_is_searched_for_and_not_scanned_for() {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        for schema in [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")]
+        {
+            connection.execute_batch(schema).unwrap();
+        }
         let sql = format!("EXPLAIN QUERY PLAN {OF_FINGERPRINT}");
         let plan: String = connection.query_row(&sql, ["x"], |row| row.get(3)).unwrap();
         assert!(plan.starts_with("SEARCH"), "{plan}");

@@ -71,8 +71,11 @@ impl ChangeRows for SqliteRows<'_> {
 
     fn denied_principals(&self, now: Timestamp) -> Result<Vec<(PrincipalId, PrincipalStatus)>> {
         let sql = "SELECT principal_id, status FROM principals p INDEXED BY principals_status \
-                   WHERE status IN ('suspended', 'deleted') AND EXISTS (SELECT 1 FROM lineages l \
-                   INDEXED BY lineages_slots WHERE l.principal_id = p.principal_id AND l.ends_at > ?1)";
+                   WHERE status IN ('suspended', 'deleted') AND (EXISTS (SELECT 1 FROM lineages l \
+                   INDEXED BY lineages_slots WHERE l.principal_id = p.principal_id AND l.ends_at > ?1) \
+                   OR EXISTS (SELECT 1 FROM certificates c \
+                   INDEXED BY certificates_of_jobs WHERE c.principal_id = p.principal_id \
+                   AND c.job IS NOT NULL AND c.revoked = 0 AND c.expires_at > ?1))";
         self.all(sql, [now.as_millis()], |row| Ok((word(row, 0)?, word(row, 1)?)))
     }
 

@@ -17,7 +17,11 @@ use super::error::store_error;
 /// `application_id` of our files; it stands in `schema.sql` too.
 const APPLICATION_ID: i64 = 0x6169_7231;
 /// The migrations, oldest first. What was released is never changed: a new version is a new entry.
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema.sql")), M::up(include_str!("schema_2.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("schema.sql")),
+    M::up(include_str!("schema_2.sql")),
+    M::up(include_str!("schema_3.sql")),
+];
 /// How long a connection waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
 /// Pages of log after which they are taken into the file, 16 MiB: a page that many groups wrote is taken over once.

@@ -19,7 +19,7 @@ use crate::{
 macro_rules! columns {
     () => {
         "job_id, queue, owner, state, visible_at, attempt, handed_back, holder, deadline, process_id, exit, reason, \
-         cancellation, created_at, started_at, finished_at, spec, worker, usage, rank"
+         cancellation, created_at, started_at, finished_at, spec, worker, usage, rank, certificates"
     };
 }
 
@@ -43,6 +43,7 @@ fn job(row: &Row<'_>) -> Result<Job> {
         started_at: time_or_none(row, 14)?,
         finished_at: time_or_none(row, 15)?,
         rank: rank(row, 19)?,
+        certificates: json_or_none(row, 20)?.unwrap_or_default(),
     })
 }
 
@@ -65,6 +66,10 @@ fn lease(row: &Row<'_>, [holder, deadline, worker]: [usize; 3]) -> Result<Option
 
 fn worker(job: &Job) -> Option<String> {
     job.lease.as_ref().and_then(|lease| lease.worker).map(|worker| worker.to_string())
+}
+
+fn certificates(job: &Job) -> Result<Option<String>> {
+    if job.certificates.is_empty() { Ok(None) } else { to_json(&job.certificates).map(Some) }
 }
 
 /// Each lane of a queue that holds a job, found from the one before it.
@@ -130,7 +135,7 @@ impl JobRows for SqliteRows<'_> {
             };
         }
         let until = after.map_or(i64::MAX, Place::row_number);
-        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 20)?), job(row)?));
+        let placed = |row: &Row<'_>| Ok((Place::numbered(get(row, 21)?), job(row)?));
         if let Some(holder) = &filter.holder {
             let sql = newest!("INDEXED BY jobs_holder", "state = 'running' AND holder = ?2");
             return self.scan(sql, params![until, holder.as_str()], placed, visit);
@@ -274,7 +279,7 @@ impl JobRows for SqliteRows<'_> {
             "INSERT INTO jobs (",
             columns!(),
             ", is_unique, alike, lane, place) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)"
+             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
         );
         let lease = job.lease.as_ref();
         let params = params![
@@ -298,6 +303,7 @@ impl JobRows for SqliteRows<'_> {
             worker(job),
             job.usage.as_ref().map(to_json).transpose()?,
             job.rank.map(integer).transpose()?,
+            certificates(job)?,
             job.spec.unique,
             alike(job),
             required(&job.spec.requires)?,
@@ -309,7 +315,8 @@ impl JobRows for SqliteRows<'_> {
     fn update_job(&mut self, job: &Job) -> Result<()> {
         let sql = "UPDATE jobs SET state = ?2, visible_at = ?3, attempt = ?4, handed_back = ?5, holder = ?6, \
                    deadline = ?7, process_id = ?8, exit = ?9, reason = ?10, cancellation = ?11, started_at = ?12, \
-                   finished_at = ?13, worker = ?14, usage = ?15, rank = ?16, place = ?17 WHERE job_id = ?1";
+                   finished_at = ?13, worker = ?14, usage = ?15, rank = ?16, place = ?17, \
+                   certificates = ?18 WHERE job_id = ?1";
         let lease = job.lease.as_ref();
         let params = params![
             job.id.to_string(),
@@ -329,6 +336,7 @@ impl JobRows for SqliteRows<'_> {
             job.usage.as_ref().map(to_json).transpose()?,
             job.rank.map(integer).transpose()?,
             place(job),
+            certificates(job)?,
         ];
         self.run(sql, params).map(drop)
     }
@@ -382,6 +390,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(include_str!("schema.sql")).unwrap();
         connection.execute_batch(include_str!("schema_2.sql")).unwrap();
+        connection.execute_batch(include_str!("schema_3.sql")).unwrap();
         let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1) \
                     INSERT INTO jobs (job_id, queue, owner, state, visible_at, attempt, handed_back, reason, created_at, \
                                       is_unique, alike, spec, lane, rank, place) \

@@ -191,14 +191,15 @@ impl KeyringRows for SqliteRows<'_> {
         let master = &keyring.master;
         let sealed = to_json(&keyring.task_token_key)?;
         self.run(sql, params![master.kind, master.salt, master.check, sealed])?;
-        for key in &keyring.keys {
-            let sql = "INSERT INTO data_keys (data_key_id, purpose, wrapped, state, created_at) \
-                       VALUES (?1, ?2, ?3, ?4, ?5)";
-            let id = key.id.to_string();
-            let (purpose, state) = (name_of(&key.purpose)?, name_of(&key.state)?);
-            self.run(sql, params![id, purpose, key.wrapped, state, key.created_at.as_millis()])?;
-        }
-        Ok(())
+        keyring.keys.iter().try_for_each(|key| self.insert_data_key(keyring, key))
+    }
+
+    fn insert_data_key(&mut self, _keyring: &Keyring, key: &DataKey) -> Result<()> {
+        let sql = "INSERT INTO data_keys (data_key_id, purpose, wrapped, state, created_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        let id = key.id.to_string();
+        let (purpose, state) = (name_of(&key.purpose)?, name_of(&key.state)?);
+        self.run(sql, params![id, purpose, key.wrapped, state, key.created_at.as_millis()]).map(drop)
     }
 }
 

@@ -6,13 +6,14 @@ use std::{
 };
 
 use airunner_core::{
-    AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Isolation, Job, JobFilter, JobId, JobSpec,
-    JobState, Label, Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, PrincipalStatus, ProcessType,
-    QueueOrder, Repository, ResourceLimits, Result, Sequence, Stores, TerminalSize,
+    AttemptOutcome, Cancellation, Enqueued, EventKind, Exit, Isolation, Job, JobFilter, JobId, JobSecrets,
+    JobSpec, JobState, Label, Labels, Lease, LeaseRequest, NextJob, Page, PageRequest, Permission,
+    PrincipalStatus, ProcessType, QueueOrder, Repository, ResourceLimits, Result, Sequence, Stores,
+    TerminalSize,
 };
 
 use super::world::{NOW, WORKER, World, after, every_page, race, refused};
-use crate::records::{JobExt as _, audit, id, queue, request};
+use crate::records::{self, JobExt as _, audit, id, queue, request};
 
 pub async fn what_is_enqueued_is_read_back(stores: Stores) {
     let world = World::new(stores);
@@ -23,6 +24,10 @@ pub async fn what_is_enqueued_is_read_back(stores: Stores) {
             command: "prög \u{1F980}".to_owned(),
             args: vec![String::new(), "a b".to_owned(), "'; DROP TABLE jobs".to_owned()],
             environment: BTreeMap::from([("KEY".to_owned(), "välue\n".to_owned())]),
+            secrets: Some(JobSecrets {
+                names: vec!["TOKEN".to_owned()],
+                sealed: records::sealed(world.random()),
+            }),
             working_dir: "sub/dir".to_owned(),
             repository: Some(Repository {
                 url: "https://example.org/r.git".to_owned(),
@@ -49,6 +54,7 @@ pub async fn what_is_enqueued_is_read_back(stores: Stores) {
             priority: -7,
             requires: BTreeMap::from([("arch".to_owned(), "ärm \"64\"".to_owned())]),
             retry_delay: Duration::from_millis(2_500),
+            certificate: Some(BTreeSet::from([Permission::JobsList])),
         },
         visible_at: after(60),
         ..world.job()

@@ -21,6 +21,7 @@ pub mod input;
 pub mod issuance;
 pub mod issuer;
 pub mod job;
+pub mod job_certificate;
 pub mod keyring;
 pub mod lease;
 pub mod output;
@@ -163,7 +164,8 @@ macro_rules! store_conformance {
                     of_many_successors_one_wins;
                 keyring:
                     a_keyring_is_kept_as_it_was_made,
-                    there_is_one_keyring;
+                    there_is_one_keyring,
+                    a_keyring_has_one_active_key_of_a_purpose;
                 audit:
                     what_is_recorded_is_read_back,
                     entries_are_numbered_in_order,
@@ -250,6 +252,17 @@ macro_rules! store_conformance {
                     a_denied_holder_loses_every_lease,
                     completing_and_taking_back_never_both_win,
                     controls_are_read_in_one_call;
+                job_certificate:
+                    what_the_holder_of_a_lease_gets_is_read_back,
+                    only_the_holder_of_the_lease_gets_one_and_only_in_time,
+                    it_takes_no_slot_and_is_revoked_with_all_of_its_owners,
+                    every_end_of_an_attempt_revokes_what_it_was_given,
+                    a_job_that_never_asked_for_one_ends_without_a_change,
+                    what_has_expired_or_was_revoked_is_left_as_it_is,
+                    a_job_is_given_only_so_many_at_a_time,
+                    a_repeated_request_gets_the_same_one,
+                    a_large_batch_of_ends_revokes_them_all,
+                    a_suspended_owner_of_nothing_else_is_among_the_denials;
                 event:
                     what_is_published_is_read_back_in_order,
                     what_is_there_already_is_dropped,
@@ -327,6 +340,7 @@ mod tests {
         let listed = include_str!("mod.rs");
         for source in [
             include_str!("audit.rs"),
+            include_str!("job_certificate.rs"),
             include_str!("certificate.rs"),
             include_str!("change.rs"),
             include_str!("enrollment.rs"),

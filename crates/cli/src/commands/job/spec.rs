@@ -1,16 +1,16 @@
 //! What is to run and how: what `submit`, `start` and `exec` have in common. What becomes of it is theirs.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fs, time::Duration};
 
-use airunner_core::{Isolation, QueueName};
-use airunner_proto::job::v1::{self as pb, JobSpec, Repository, ResourceLimits};
+use airunner_core::{Isolation, Permission, QueueName};
+use airunner_proto::job::v1::{self as pb, JobCertificate, JobSpec, Repository, ResourceLimits};
 use clap::Args;
 
 use super::terminal;
 use crate::{
     context::Environment,
     failure::{Failure, Result},
-    values::{self, Pair, Variable},
+    values::{self, Pair, SecretVariable, Variable},
 };
 
 // No doc comment: clap would make it the description of every command that takes these.
@@ -28,6 +28,10 @@ pub(super) struct SpecArgs {
     /// A variable of its environment; without =VALUE, with the value that it has here. May be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<Variable>,
+    /// A variable whose value is kept sealed, and shown to nobody but its worker: the value that it has here, or what is in the
+    /// file. May be repeated
+    #[arg(long, value_name = "NAME[=@FILE]")]
+    secret_env: Vec<SecretVariable>,
     /// Refuse it while one of yours with the same command and arguments waits or runs
     #[arg(long)]
     unique: bool,
@@ -79,6 +83,13 @@ pub(super) struct SpecArgs {
     /// Let everyone who is attached write to it, and not one at a time
     #[arg(long)]
     shared_input: bool,
+    /// Give it a certificate of its own, which ends with it: so others can tell which job calls, and `airunner-cli` in the
+    /// job is the job
+    #[arg(long)]
+    certificate: bool,
+    /// Let it do this with its certificate, in your name; may be repeated
+    #[arg(long, value_name = "PERMISSION", value_parser = values::grant())]
+    grant: Vec<Permission>,
     /// Where it runs, relative to its workspace
     #[arg(long, value_name = "DIR")]
     working_dir: Option<String>,
@@ -105,7 +116,12 @@ impl SpecArgs {
         if let Some(term) = environment.variable("TERM").filter(|_| self.tty) {
             variables.entry("TERM".to_owned()).or_insert(term);
         }
+        let secrets = self
+            .secret_env
+            .iter()
+            .map(|variable| Ok((variable.name.clone(), secret(variable, environment)?)));
         Ok(JobSpec {
+            secret_environment: secrets.collect::<Result<_>>()?,
             queue: self.queue.as_ref().map(ToString::to_string).unwrap_or_default(),
             command: command.clone(),
             args: args.to_vec(),
@@ -126,6 +142,8 @@ impl SpecArgs {
             best_effort: self.best_effort,
             limits: Some(self.limits()).filter(|limits| *limits != ResourceLimits::default()),
             host_network: self.host_network,
+            certificate: (self.certificate || !self.grant.is_empty())
+                .then(|| JobCertificate { grants: self.grant.iter().map(ToString::to_string).collect() }),
             ..JobSpec::default()
         })
     }
@@ -139,6 +157,17 @@ impl SpecArgs {
             file_size_bytes: self.file_size.unwrap_or_default(),
         }
     }
+}
+
+fn secret(variable: &SecretVariable, environment: &Environment) -> Result<String> {
+    let SecretVariable { name, file } = variable;
+    let Some(file) = file else {
+        return environment.variable(name).ok_or_else(|| Failure::Usage(format!("{name} is not set here")));
+    };
+    let text = fs::read_to_string(file).map_err(|error| {
+        Failure::Usage(format!("the value of {name} can't be read from {}: {error}", file.display()))
+    })?;
+    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
 const fn wire_isolation(level: Isolation) -> pb::Isolation {
