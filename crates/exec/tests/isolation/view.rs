@@ -213,7 +213,7 @@ async fn a_file_in_memory_is_for_its_user_and_for_nobody_to_change() {
     for level in LEVELS {
         let script = "cat \"$SECRET\"; stat -L -c '%a %u' \"$SECRET\"; \
             (echo x >\"$SECRET\") 2>/dev/null || echo sealed; \
-            grep -c hidden /proc/self/environ";
+            grep -c hidden /proc/self/environ; true";
         let file = MemoryFile::new(b"hidden word\n").unwrap();
         let seen = stdout_of(at(level, shell(script)).memory_file("SECRET", &file)).await;
         assert_eq!(seen, format!("hidden word\n400 {}\nsealed\n0\n", nobody().uid), "{level:?}");
