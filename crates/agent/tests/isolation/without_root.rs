@@ -43,10 +43,10 @@ struct Ground {
 
 impl Ground {
     fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         // What is there above is handed on.
         let own = Cgroups::delegated().unwrap();
         let above = own.directory();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let cgroup = above.join(format!("user-{}-{number}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();

@@ -13,7 +13,7 @@ use super::source::Source;
 const MOST: u64 = 1 << 50;
 /// The least that a fetch may bring: less holds no repository.
 const LEAST_MAX_SIZE: u64 = 1 << 16;
-const AGES: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_hours(24 * 3_650);
+const AGES: std::ops::RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24 * 3_650);
 
 /// How repositories are fetched. What is not set is the worker's own business.
 #[derive(Clone, Debug)]

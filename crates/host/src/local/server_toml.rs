@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn every_setting_of_the_worker_is_named_and_what_is_named_can_be_set() {
         let start = "environment = \"local\"\n[master_key]\nkeyfile = \"k\"\n[worker]\nembedded = true\n";
-        let named: String = WORKER_KEYS.lines().map(|line| format!("{}\n", &line[2..])).collect();
+        let named = WORKER_KEYS.lines().map(|line| &line[2..]).collect::<Vec<_>>().join("\n");
         let config = Config::parse(Path::new("/home/server.toml"), &format!("{start}{named}")).unwrap();
         assert_eq!(config.worker().git().credentials(), Some(Path::new("/home/FILE")));
         for key in worker_settings() {

@@ -158,7 +158,7 @@ async fn what_is_kept_and_does_not_work_is_thrown_away() {
     };
     let damages: [&dyn Fn(); 4] =
         [&|| of_pack(&flip), &|| of_pack(&cut), &|| fs::remove_file(current.join("HEAD")).unwrap(), &|| {
-            fs::write(current.join("shallow"), "nonsense\n").unwrap()
+            fs::write(current.join("shallow"), "nonsense\n").unwrap();
         }];
     for (number, damage) in damages.iter().enumerate() {
         damage();

@@ -164,7 +164,6 @@ fn may_enter(rules: &Rules, headers: &HashMap<String, String>) -> bool {
 }
 
 /// RFC 3875.
-#[expect(clippy::too_many_arguments, reason = "a request has these parts")]
 fn backend(
     rules: &Rules,
     root: &Path,
