@@ -162,8 +162,7 @@ impl Entry {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Has nothing kept any more: what is there does not work.
-    pub(super) fn forget(&self) {
+    fn forget(&self) {
         match fs::remove_file(self.directory.join(CURRENT)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => complain(&self.directory, &error),
             _ => self.clear_away(),

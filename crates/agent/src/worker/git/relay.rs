@@ -144,22 +144,15 @@ impl Relay<'_> {
         fetched
     }
 
-    /// Fetches and hands over, beginning with what is kept. If that does not work, it is forgotten and all of it fetched.
+    /// Fetches and hands over, beginning with what is kept. If that does not work all of it is fetched, and takes its place
+    /// once it has come: a job that fails for a reason of its own costs the others nothing.
     async fn bring(&mut self, configuration: &Path, ssh: &str, kind: Kind) -> Result<PathBuf, Refusal> {
         let entry = self.apart.cache.entry(self.runner.url, kind);
-        let kept = if self.apart.cache.keeps() { current(&entry).await } else { None };
-        let was_kept = kept.is_some();
-        drop(kept);
+        let was_kept = self.apart.cache.keeps() && current(&entry).await.is_some();
         match self.attempt(configuration, ssh, kind, &entry, true).await {
             Err(refusal) if was_kept && refusal.cause == Cause::Other => {
                 let Failed(why) = &refusal.why;
                 tracing::warn!(why, "what is kept of a repository does not work, and is fetched anew");
-                let forgotten = entry.clone();
-                blocking(move || {
-                    forgotten.forget();
-                    Ok(())
-                })
-                .await?;
                 self.attempt(configuration, ssh, kind, &entry, false).await
             }
             other => other,
