@@ -5,4 +5,4 @@ mod rotation;
 mod worker;
 
 pub use rotation::{RotationOptions, rotate};
-pub use worker::{JobUser, Run, WorkerOptions, run_worker};
+pub use worker::{GitOptions, JobUser, Run, WorkerOptions, run_worker};

@@ -27,7 +27,7 @@ use airunner_core::{Clock, Error as CoreError, SecureRandom};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-pub use options::{JobUser, Run, WorkerOptions};
+pub use options::{GitOptions, JobUser, Run, WorkerOptions};
 use shared::Shared;
 
 /// How long it is tried to tell the server of the jobs that were killed at the end.

@@ -36,6 +36,11 @@ pub(crate) fn size(text: &str) -> Result<u64> {
     bytes.filter(|bytes| *bytes > 0).ok_or_else(refuse)
 }
 
+/// A size, or 0 for nothing.
+pub(crate) fn size_or_none(text: &str) -> Result<u64> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
 /// CPUs, to a thousandth: 2, 0.5, 1.25. As thousandths.
 pub(crate) fn cpus(text: &str) -> Result<u32> {
     let refuse = || Error::invalid("cpus", format!("{text:?} is no number of CPUs: write one as 2 or 0.5"));

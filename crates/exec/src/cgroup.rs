@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::isolation::Measure;
 use crate::limits::Limits;
 use crate::spec::JobId;
@@ -76,6 +78,19 @@ pub enum CgroupError {
         "cgroup {0} exists: that job runs already, or a killed supervisor left it; sweep its marks first"
     )]
     Exists(PathBuf),
+    /// The cgroup holds other processes, so that no controller can be handed on to cgroups in it (the rule of cgroups(7)
+    /// that only leaves hold processes).
+    #[error(
+        "cgroup {directory} holds other processes than this one ({}), and so gives its controllers to no job: start the \
+         worker in a cgroup of its own, as a service with Delegate=yes, or by hand with `systemd-run --scope -p Delegate=yes`",
+        name_processes(.processes)
+    )]
+    Occupied {
+        /// The cgroup.
+        directory: PathBuf,
+        /// The others; 0 is one that this process can't see.
+        processes: Vec<u32>,
+    },
     /// Reading or writing failed.
     #[error(
         "cgroup file {path} cannot be used: {source}; have the cgroup delegated to this user (`Delegate=yes`)"
@@ -119,6 +134,10 @@ impl Cgroups {
             return Err(CgroupError::NoKill);
         }
         let there = controllers(place)?;
+        let others = if directory.exists() { others(&directory) } else { Vec::new() };
+        if !there.is_empty() && !others.is_empty() {
+            return Err(CgroupError::Occupied { directory, processes: others });
+        }
         Ok(Controller::ALL.into_iter().filter(|one| !there.contains(one)).map(Controller::measure).collect())
     }
 
@@ -144,7 +163,12 @@ impl Cgroups {
             // Where this process owns that one, too. Elsewhere it was given what it has.
             let _ = enable(above);
         }
-        let controllers = enable(&directory)?;
+        let controllers = enable(&directory).map_err(|error| match error {
+            CgroupError::Io { source, .. } if Errno::from_io_error(&source) == Some(Errno::BUSY) => {
+                CgroupError::Occupied { processes: others(&directory), directory: directory.clone() }
+            }
+            other => other,
+        })?;
         Ok(Self { tree: Arc::new(Tree { directory, controllers }) })
     }
 
@@ -254,6 +278,27 @@ fn enable(directory: &Path) -> Result<Vec<Controller>, CgroupError> {
         write(&directory.join("cgroup.subtree_control"), &format!("+{}", controller.name()))?;
     }
     Ok(found)
+}
+
+/// The processes in a cgroup itself, without this one.
+fn others(directory: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let found = text.lines().filter_map(|line| line.parse().ok());
+    found.filter(|process| *process != std::process::id()).collect()
+}
+
+/// The first of them, by number and name.
+fn name_processes(processes: &[u32]) -> String {
+    const NAMED: usize = 3;
+    let name = |process: &u32| {
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        if name.is_empty() { process.to_string() } else { format!("{process} {}", name.trim_end()) }
+    };
+    let mut names: Vec<String> = processes.iter().take(NAMED).map(name).collect();
+    if processes.len() > NAMED {
+        names.push(format!("{} more", processes.len() - NAMED));
+    }
+    names.join(", ")
 }
 
 /// The controllers that a cgroup has.

@@ -4,6 +4,7 @@
 mod aws;
 mod ca;
 mod environment;
+mod git;
 mod jobs;
 mod limits;
 mod master_key;
@@ -21,6 +22,7 @@ use airunner_core::{Result, TrustDomain};
 pub use aws::AwsConfig;
 pub use ca::{CaConfig, IssuerPlace};
 pub use environment::Environment;
+pub use git::GitConfig;
 pub use jobs::JobsConfig;
 pub use limits::{LimitsConfig, Rate};
 pub use master_key::MasterKeyConfig;
@@ -32,6 +34,12 @@ pub use tls::{PemSource, TlsConfig};
 pub use worker::WorkerConfig;
 
 use source::Source;
+
+/// The names of the settings of `[worker]`.
+#[cfg(test)]
+pub(crate) fn worker_settings() -> impl Iterator<Item = &'static str> {
+    source::KEYS.iter().filter_map(|key| key.strip_prefix("worker."))
+}
 
 /// A validated configuration.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ mod open;
 mod suggest;
 
 pub use cloud::Cloud;
-pub use config::Config;
+pub use config::{Config, GitConfig};
 pub use home::{Home, HomeLock, PairFiles};
 pub use master_key::MasterKey;
 pub use open::{

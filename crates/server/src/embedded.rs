@@ -2,13 +2,18 @@
 //! are made in memory and never leave the process. It trusts what the server's store says is trusted, and so follows
 //! a new CA.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use airunner_agent::{JobUser, WorkerOptions, run_worker};
+use airunner_agent::{GitOptions, JobUser, WorkerOptions, run_worker};
 use airunner_app::App;
 use airunner_client::{Backoff, Client, ClientOptions, IdentitySource, LoadedIdentity};
 use airunner_core::{Error, KeyAlgorithm, Label, PrincipalId, Result};
-use airunner_host::Config;
+use airunner_host::{Config, GitConfig};
 use airunner_net::TlsProfile;
 use airunner_pki::{PrivateKey, sha256};
 use data_encoding::HEXLOWER;
@@ -138,12 +143,24 @@ fn worker_options(config: &Config) -> WorkerOptions {
         labels: worker.labels().clone(),
         concurrency: worker.concurrency().get(),
         git_protocols: worker.git_protocols().to_vec(),
+        git: git_options(worker.git()),
         isolation: worker.isolation(),
         best_effort: worker.best_effort(),
         host_network: worker.host_network(),
         drain: config.server().drain(),
         user,
         ..WorkerOptions::new(state_dir(config))
+    }
+}
+
+fn git_options(git: &GitConfig) -> GitOptions {
+    GitOptions {
+        cache_dir: git.cache_dir().map(Path::to_owned),
+        cache_size: git.cache_size().unwrap_or(GitOptions::CACHE_SIZE),
+        cache_age: git.cache_age().unwrap_or(GitOptions::CACHE_AGE),
+        max_size: git.max_size().unwrap_or(GitOptions::MAX_SIZE),
+        credentials: git.credentials().map(Path::to_owned),
+        user: git.user().map(str::to_owned),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use airunner_core::Isolation;
-use airunner_exec::{Isolation as Level, Limits, Network, Sandbox, SpawnError, Spec};
+use airunner_exec::{Isolation as Level, Limits, Network, RunAs, Sandbox, SpawnError, Spec};
 use airunner_proto::job::v1::{self as pb, Job};
 
 use super::{options::Site, options::WorkerOptions, task::Failed, workspace::Workspace};
@@ -77,17 +77,17 @@ impl Confinement {
             Some(directory) => sandbox.read_only(directory),
             None => sandbox,
         };
-        self.at(self.level, spec.sandbox(sandbox), site)
+        self.at(self.level, spec.sandbox(sandbox), site, site.user)
     }
 
-    /// Confines what fetches the job's repository. It needs the machine's network and names, and so gets no sandbox; but
-    /// a cgroup and the job's limits wherever the job does.
-    pub(super) fn confine_fetch(&self, spec: Spec, site: &Site) -> Result<Spec, Failed> {
-        self.at(self.level.min(Level::Limits), spec, site)
+    /// Confines what fetches the job's repository, as this user; none is the worker's own. It needs the machine's network
+    /// and names, and so gets no sandbox; but a cgroup and the job's limits wherever the job does.
+    pub(super) fn confine_fetch(&self, spec: Spec, site: &Site, user: Option<RunAs>) -> Result<Spec, Failed> {
+        self.at(self.level.min(Level::Limits), spec, site, user)
     }
 
-    fn at(&self, level: Level, spec: Spec, site: &Site) -> Result<Spec, Failed> {
-        let spec = match site.user {
+    fn at(&self, level: Level, spec: Spec, site: &Site, user: Option<RunAs>) -> Result<Spec, Failed> {
+        let spec = match user {
             Some(user) => spec.run_as(user),
             None if level > Level::None => spec.same_user(),
             None => spec,

@@ -1,62 +1,174 @@
-//! Fetches a job's repository: with the system's git, as the job's user, under the job's limits, and with nothing of ours.
+//! Fetches a job's repository: with the system's git, under the job's limits, and with nothing of ours.
+//!
+//! By a user whom no job can be, out of what is kept between jobs, and with the worker's credentials, where jobs reach
+//! none of that (`relay`); else as the job's user (`direct`).
+
+mod cache;
+mod credentials;
+mod direct;
+mod relay;
+mod run;
 
 use std::{
-    fmt::Write as _,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use airunner_exec::{Exit, Job as Process, JobId, Spec, Stream};
+use airunner_core::{Error, Isolation, Result};
+use airunner_exec::{RunAs, resolve_user};
 use airunner_proto::job::v1::Repository;
+use tokio::task::spawn_blocking;
 
+pub(super) use self::credentials::Credential;
+use self::{cache::Cache, run::Runner};
 use super::{
-    confinement::Confinement, process::Attendant, process::Stopped, task::Failed, workspace::Workspace,
+    confinement::Confinement,
+    options::{GitOptions, JobUser, WorkerOptions, failed, make_directory, refuse},
+    process::Attendant,
+    task::Failed,
+    workspace::Workspace,
 };
 
-/// How long all of it may take.
-const LIMIT: Duration = Duration::from_mins(10);
-/// Bytes of what git says that are kept for the error: the last ones.
-const WORDS: usize = 1_024;
-/// Git's configuration while it fetches.
-const CONFIGURATION: &str = ".airunner-gitconfig";
 /// Where the checkout is, within the workspace.
 const CHECKOUT: &str = "repository";
+/// Who fetches where nothing is said: one of the numbers that systemd's list of users and groups leaves unused.
+const USER: RunAs = RunAs { uid: 61_000, gid: 61_000 };
 
-/// Clones at the revision, shallow where the server of the repository allows it, and returns where it is. Submodules are
-/// not fetched and no hook runs.
+/// What a worker has for fetching.
+#[derive(Debug)]
+pub(super) struct Site {
+    apart: Option<Apart>,
+}
+
+/// Fetching where no job reaches.
+#[derive(Debug)]
+struct Apart {
+    /// None is the worker's own user.
+    user: Option<RunAs>,
+    /// Whether /etc/passwd may know the user, without which ssh does not run.
+    is_named: bool,
+    /// Where git has its homes, one for each fetch.
+    homes: PathBuf,
+    cache: Cache,
+}
+
+impl Site {
+    /// Finds out whether jobs could reach what is kept or what is secret, and makes the places for it where they can't.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// Credentials that jobs could read, or that are no credentials; a user that jobs run as; a directory that is no good.
+    pub(super) fn prepare(options: &WorkerOptions, state: &Path, jobs: Option<RunAs>) -> Result<Self> {
+        let git = &options.git;
+        let homes = state.join("git");
+        match fs::remove_dir_all(&homes) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("clear", &homes)(error));
+            }
+            _ => {}
+        }
+        let Some((user, is_named)) = who(options, jobs)? else {
+            return match &git.credentials {
+                None => Ok(Self { apart: None }),
+                Some(_) => Err(refuse(
+                    "worker.git_credentials",
+                    "jobs of this worker run as its own user, without a sandbox that they can't do without, and could \
+                     read every credential: run it as root with another user for jobs, or at the isolation sandbox \
+                     without best_effort",
+                )),
+            };
+        };
+        if let Some(file) = &git.credentials {
+            credentials::load(file)?;
+            if user.is_none() && credentials::is_shown(file) {
+                return Err(refuse(
+                    "worker.git_credentials",
+                    "sandboxes show this file to jobs of its own user: put it below the worker's home",
+                ));
+            }
+        }
+        make_directory(&homes, if user.is_some() { 0o711 } else { 0o700 })?;
+        let default = state.join("git-cache");
+        let cache = git.cache_dir.as_deref().unwrap_or(&default);
+        let cache = Cache::open(cache, user, git.cache_size, git.cache_age)?;
+        Ok(Self { apart: Some(Apart { user, is_named, homes, cache }) })
+    }
+}
+
+/// Who fetches, and whether that user may have a name; none where that would be within reach of jobs.
+fn who(options: &WorkerOptions, jobs: Option<RunAs>) -> Result<Option<(Option<RunAs>, bool)>> {
+    let is_root = rustix::process::geteuid().is_root();
+    // What can't be had is then the failure of the job, and never less.
+    let is_sandboxed = options.isolation == Isolation::Sandbox && !options.best_effort;
+    if options.user == JobUser::Same && !is_sandboxed {
+        return Ok(None);
+    }
+    let GitOptions { user: named, .. } = &options.git;
+    if !is_root {
+        return match named {
+            Some(_) => Err(refuse("worker.git_user", "only a worker that is root can fetch as another user")),
+            None => Ok(Some((None, true))),
+        };
+    }
+    let (user, is_named) = match named {
+        Some(name) => {
+            let user = resolve_user(name).map_err(|error| refuse("worker.git_user", &error.to_string()))?;
+            (user, true)
+        }
+        None => (USER, resolve_user(&USER.uid.to_string()).is_ok()),
+    };
+    if user.uid == 0 || jobs.is_some_and(|jobs| jobs.uid == user.uid) {
+        return Err(refuse(
+            "worker.git_user",
+            "root, or whom jobs run as, is not to fetch repositories: name a user of its own",
+        ));
+    }
+    Ok(Some((Some(user), is_named)))
+}
+
+/// Fetches the repository at its revision into the workspace, and returns where it is: one commit, without its history.
+/// Submodules are not fetched and no hook runs. A credential of the job's own goes before the worker's.
 pub(super) async fn fetch(
     attendant: &mut Attendant,
     confinement: &Confinement,
     workspace: &Workspace,
     repository: &Repository,
-) -> Result<PathBuf, Failed> {
-    let protocols = &attendant.shared.options.git_protocols;
-    check(repository, protocols)?;
-    let configuration = workspace.write(CONFIGURATION, configuration(&repository.url)?).await?;
-    let started = attendant.shared.clock.monotonic();
-    let checkout = workspace.path().join(CHECKOUT);
-    let mut git = Git { attendant, confinement, workspace, url: &repository.url, configuration, started };
-    git.run(workspace.path(), &["init", "--quiet", "--template=", "--", CHECKOUT]).await?;
-    let revision = match repository.revision.as_str() {
-        "" => "HEAD",
-        revision => revision,
-    };
+    own: &[Credential],
+) -> std::result::Result<PathBuf, Failed> {
+    let shared = Arc::clone(&attendant.shared);
+    check(repository, &shared.options.git_protocols)?;
     let url = repository.url.as_str();
-    let fetch = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules"];
-    let shallow = [&fetch[..], &["--depth=1", "--", url, revision]].concat();
-    let target = match git.run(&checkout, &shallow).await {
-        Ok(()) => "FETCH_HEAD",
-        // Some servers give away no commit by its id.
-        Err(_) if git.attendant.stopped.is_none() && is_commit(revision) => {
-            let everything = ["--", url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"];
-            git.run(&checkout, &[&fetch[..], &everything].concat()).await?;
-            revision
-        }
-        Err(failed) => return Err(failed),
-    };
-    git.run(&checkout, &["checkout", "--quiet", "--detach", target, "--"]).await?;
-    Ok(checkout)
+    let of_worker = of_worker(&shared.options.git).await?;
+    let credential = credentials::find(own, url).or_else(|| credentials::find(&of_worker, url));
+    let started = shared.clock.monotonic();
+    let runner = Runner { attendant, confinement, url, credential, started };
+    let is_ssh = url.starts_with("ssh://");
+    let apart = shared.site.git.apart.as_ref().filter(|apart| {
+        // What is on this machine is not fetched by a user who can more than jobs can: its owner may be a job.
+        !url.starts_with("file://") && (apart.is_named || !is_ssh)
+    });
+    let revision = repository.revision.as_str();
+    match apart {
+        Some(apart) => relay::fetch(runner, workspace, apart, revision).await,
+        None if credential.is_none() => direct::fetch(runner, workspace, revision).await,
+        None if is_ssh && shared.site.git.apart.is_some() => Err(Failed(
+            "ssh runs for users of /etc/passwd only, and who fetches for this worker has no name there: have its operator \
+             make one and name it (useradd --system airunner-git; worker.git_user = \"airunner-git\")"
+                .to_owned(),
+        )),
+        None => Err(Failed(
+            "this worker keeps no credential from its other jobs, and so uses none: send the job to one that runs as root \
+             with another user for jobs, or at the isolation sandbox without best_effort"
+                .to_owned(),
+        )),
+    }
+}
+
+/// As the file is now: who changes it need not start the worker anew.
+async fn of_worker(options: &GitOptions) -> Result<Vec<Credential>> {
+    let Some(file) = options.credentials.clone() else { return Ok(Vec::new()) };
+    spawn_blocking(move || credentials::load(&file)).await.map_err(Error::internal)?
 }
 
 /// The URL without whatever stands before an `@` in its authority.
@@ -67,78 +179,8 @@ pub(super) fn shown(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-struct Git<'a> {
-    attendant: &'a mut Attendant,
-    confinement: &'a Confinement,
-    workspace: &'a Workspace,
-    url: &'a str,
-    configuration: PathBuf,
-    started: airunner_core::Monotonic,
-}
-
-impl Git<'_> {
-    async fn run(&mut self, directory: &Path, args: &[&str]) -> Result<(), Failed> {
-        let shared = Arc::clone(&self.attendant.shared);
-        let left = LIMIT.saturating_sub(shared.clock.monotonic().since(self.started));
-        let mut process = Process::spawn(self.spec(directory, args)?).await.map_err(|error| {
-            let Failed(why) = self.confinement.explain(&error);
-            Failed(format!("git can't be started to fetch the repository: {why}"))
-        })?;
-        let words = process.output().map(|output| tokio::spawn(listen(output)));
-        let exit = self.attendant.attend(&process, Some(left)).await;
-        let words = match words {
-            Some(words) => words.await.unwrap_or_default(),
-            None => String::new(),
-        };
-        match (self.attendant.stopped, exit) {
-            (Some(Stopped::TimedOut), _) => {
-                // It is the fetching that took too long, not the job.
-                self.attendant.stopped = None;
-                Err(Failed("the repository could not be fetched within ten minutes".to_owned()))
-            }
-            (None, Exit::Code(0)) => Ok(()),
-            _ => Err(Failed(format!(
-                "the repository {} could not be fetched: {}",
-                shown(self.url),
-                words.replace(self.url, &shown(self.url)).trim(),
-            ))),
-        }
-    }
-
-    fn spec(&self, directory: &Path, args: &[&str]) -> Result<Spec, Failed> {
-        let shared = &self.attendant.shared;
-        let id = JobId::new(&self.attendant.held.job_id).map_err(|error| Failed(error.to_string()))?;
-        let spec = Spec::new(id, "git")
-            .args(args)
-            .env("PATH", &shared.options.path)
-            .env("HOME", self.workspace.path())
-            .env("LC_ALL", "C")
-            .env("GIT_ALLOW_PROTOCOL", shared.options.git_protocols.join(":"))
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", &self.configuration)
-            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-            .directory(directory)
-            .mark_dir(&shared.site.marks);
-        self.confinement.confine_fetch(spec, &shared.site)
-    }
-}
-
-/// Reads what git says to its end, and keeps the last of it.
-async fn listen(mut output: airunner_exec::Output) -> String {
-    let mut words = Vec::new();
-    while let Some(chunk) = output.next().await {
-        if chunk.stream == Stream::Stderr {
-            words.extend_from_slice(&chunk.bytes);
-            let surplus = words.len().saturating_sub(WORDS);
-            words.drain(..surplus);
-        }
-    }
-    String::from_utf8_lossy(&words).into_owned()
-}
-
 /// The server has checked this too; here it is what a command is made of.
-fn check(repository: &Repository, protocols: &[String]) -> Result<(), Failed> {
+fn check(repository: &Repository, protocols: &[String]) -> std::result::Result<(), Failed> {
     let scheme = repository.url.split_once("://").map(|(scheme, _)| scheme).unwrap_or_default();
     if !protocols.iter().any(|allowed| allowed == scheme) {
         return Err(Failed(format!(
@@ -158,45 +200,11 @@ fn is_commit(revision: &str) -> bool {
     (7..=64).contains(&revision.len()) && revision.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// What git is to know. A repository on this machine belongs to another user than the job, and git reads it only if told
-/// that this one path is trusted (git-config, `safe.directory`); the part of it that reads takes that from a file alone.
-fn configuration(url: &str) -> Result<String, Failed> {
-    let mut text = "[core]\n\thooksPath = /dev/null\n[advice]\n\tdetachedHead = false\n".to_owned();
-    if let Some(path) = url.strip_prefix("file://") {
-        let path = percent_decoded(path);
-        let path = path.filter(|path| path.starts_with('/') && !path.chars().any(char::is_control));
-        let path = path.ok_or_else(|| Failed(format!("{url:?} names no path of this machine")))?;
-        let path = path.trim_end_matches('/').replace('\\', "\\\\").replace('"', "\\\"");
-        // Writing to a String does not fail.
-        let _ok = write!(text, "[safe]\n\tdirectory = \"{path}\"\n\tdirectory = \"{path}/.git\"\n");
-    }
-    Ok(text)
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        rest = tail;
-        match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digits = [*high, *low];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
-                rest = tail;
-            }
-            (b'%', _) => return None,
-            (other, _) => bytes.push(*other),
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn checked(url: &str, revision: &str) -> Result<(), Failed> {
+    fn checked(url: &str, revision: &str) -> std::result::Result<(), Failed> {
         let repository = Repository { url: url.to_owned(), revision: revision.to_owned() };
         check(&repository, &["https".to_owned(), "ssh".to_owned()])
     }
@@ -219,15 +227,5 @@ mod tests {
         assert_eq!(shown("https://me:pw@example.com/a@b.git"), "https://example.com/a@b.git");
         assert_eq!(shown("https://example.com/a.git"), "https://example.com/a.git");
         assert_eq!(shown("ssh://git@example.com"), "ssh://example.com");
-    }
-
-    #[test]
-    fn one_path_is_trusted_and_no_line_is_smuggled_in() {
-        let text = configuration("file:///srv/a%20%22b/").unwrap();
-        assert!(text.contains("directory = \"/srv/a \\\"b\"\n"), "{text}");
-        assert!(!configuration("https://example.com/a").unwrap().contains("safe"));
-        for bad in ["file://host/a", "file:///a%0a[core]", "file:///a%zz", "file:///a%2"] {
-            configuration(bad).unwrap_err();
-        }
     }
 }

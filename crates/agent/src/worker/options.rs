@@ -13,6 +13,8 @@ use airunner_exec::{Cgroups, RunAs};
 use rustix::fs::{FlockOperation, flock};
 use tokio::task::spawn_blocking;
 
+use super::git;
+
 /// Whom jobs run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobUser {
@@ -59,14 +61,59 @@ pub struct WorkerOptions {
     /// Whether jobs that ask for it get the machine's network in a sandbox, where that is the level of this worker. At a
     /// lower one they may have it anyway.
     pub host_network: bool,
-    /// What repositories may be fetched by: of `https`, `ssh`, `git`, `file`.
+    /// What repositories may be fetched by: of `https`, `ssh`, `http`, `git`, `file`.
     pub git_protocols: Vec<String>,
+    /// How they are fetched, and what is kept of them.
+    pub git: GitOptions,
     /// The PATH of jobs that set none, and git's.
     pub path: String,
     /// How long jobs may go on once it is told to stop.
     pub drain: Duration,
     /// How long it runs.
     pub run: Run,
+}
+
+/// How repositories are fetched, and what is kept of them between jobs.
+///
+/// They are kept, and credentials used, where no job can reach either: by a worker that runs as root with another user for
+/// its jobs, and by one at the isolation sandbox without best effort.
+#[derive(Clone, Debug)]
+pub struct GitOptions {
+    /// Where repositories are kept; none is a place in the state directory. Workers of one user of a machine may share it.
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes that are kept at most, what is in use apart; 0 keeps nothing.
+    pub cache_size: u64,
+    /// How long one is kept that nobody asks for.
+    pub cache_age: Duration,
+    /// Bytes of a file at most that fetching writes: of the pack that comes, and of each file of the checkout.
+    pub max_size: u64,
+    /// A file of credentials of this worker's user, which nobody else may read.
+    pub credentials: Option<PathBuf>,
+    /// Who fetches for a worker that is root, neither root nor whom jobs run as; none is uid and gid 61000. Ssh needs one
+    /// that /etc/passwd knows.
+    pub user: Option<String>,
+}
+
+impl Default for GitOptions {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            cache_size: Self::CACHE_SIZE,
+            cache_age: Self::CACHE_AGE,
+            max_size: Self::MAX_SIZE,
+            credentials: None,
+            user: None,
+        }
+    }
+}
+
+impl GitOptions {
+    /// Bytes that are kept where nothing is said.
+    pub const CACHE_SIZE: u64 = 8 << 30;
+    /// How long a repository is kept where nothing is said.
+    pub const CACHE_AGE: Duration = Duration::from_hours(14 * 24);
+    /// Bytes that a fetch may bring where nothing is said.
+    pub const MAX_SIZE: u64 = 4 << 30;
 }
 
 impl WorkerOptions {
@@ -85,6 +132,7 @@ impl WorkerOptions {
             best_effort: false,
             host_network: false,
             git_protocols: vec!["https".to_owned(), "ssh".to_owned()],
+            git: GitOptions::default(),
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
             drain: Duration::from_secs(30),
             run: Run::UntilShutdown,
@@ -123,6 +171,8 @@ pub(super) struct Site {
     pub(super) user: Option<RunAs>,
     /// Where jobs get their cgroups, or why there are none.
     pub(super) cgroups: std::result::Result<Cgroups, String>,
+    /// How repositories are fetched.
+    pub(super) git: git::Site,
     /// Held while the worker runs.
     _lock: File,
 }
@@ -145,9 +195,10 @@ impl Site {
         }
         make_directory(&marks, 0o700)?;
         if let Some(user) = user {
-            check_way(&work, user)?;
+            check_way(&work, user, "worker.state_dir", "jobs run")?;
         }
-        Ok(Self { work, identities, marks, user, cgroups: cgroups(options)?, _lock: lock })
+        let git = git::Site::prepare(options, &state, user)?;
+        Ok(Self { work, identities, marks, user, cgroups: cgroups(options)?, git, _lock: lock })
     }
 }
 
@@ -201,9 +252,9 @@ fn take_possession(state: &Path) -> Result<File> {
     }
 }
 
-/// Whoever jobs run as must reach their workspaces.
-fn check_way(work: &Path, user: RunAs) -> Result<()> {
-    for place in work.ancestors() {
+/// Whoever does `what` must reach the place of this setting.
+pub(super) fn check_way(place: &Path, user: RunAs, setting: &str, what: &str) -> Result<()> {
+    for place in place.ancestors() {
         let metadata = fs::metadata(place).map_err(failed("look at", place))?;
         let shift = match (metadata.uid() == user.uid, metadata.gid() == user.gid) {
             (true, _) => 6,
@@ -212,10 +263,10 @@ fn check_way(work: &Path, user: RunAs) -> Result<()> {
         };
         if metadata.mode() >> shift & 1 == 0 {
             return Err(refuse(
-                "worker.state_dir",
+                setting,
                 &format!(
-                    "jobs run as {user} and can't pass through {}: choose a state directory that they can reach, such \
-                     as one in /var/lib",
+                    "{what} as {user}, who can't pass through {}: choose a directory that can be reached, such as one in \
+                     /var/lib",
                     place.display()
                 ),
             ));
@@ -241,7 +292,7 @@ fn in_file(error: &dyn std::error::Error) -> Error {
     Error::new(Label::File, error.to_string())
 }
 
-fn refuse(setting: &str, message: &str) -> Error {
+pub(super) fn refuse(setting: &str, message: &str) -> Error {
     Error::new(Label::Config, format!("{setting}: {message}")).with_field(setting)
 }
 

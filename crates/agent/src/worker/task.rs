@@ -124,7 +124,7 @@ impl Task {
             None => workspace.path().to_owned(),
             Some(repository) => {
                 self.note(format!("fetching {}", git::shown(&repository.url)));
-                git::fetch(&mut self.attendant, confinement, workspace, &repository).await?
+                git::fetch(&mut self.attendant, confinement, workspace, &repository, &[]).await?
             }
         };
         if self.work.job.certificate.is_none() {

@@ -1,8 +1,9 @@
-//! A job's workspace: a directory that belongs to whoever the job runs as, and goes with it.
+//! A directory of one job that belongs to whoever works in it, and goes with the job: its workspace, above all.
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, chown},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::options::failed;
 
-/// A workspace. Its owner removes it with [`Workspace::remove`].
+/// A workspace. Whoever made it removes it with [`Workspace::remove`].
 #[derive(Clone, Debug)]
 pub(super) struct Workspace {
     path: PathBuf,
@@ -27,7 +28,8 @@ impl Workspace {
         spawn_blocking(move || {
             let path = &made.path;
             fs::DirBuilder::new().mode(0o700).create(path).map_err(failed("make", path))?;
-            made.give(path)
+            let Some(user) = made.user else { return Ok(()) };
+            chown(path, Some(user.uid), Some(user.gid)).map_err(failed("give away", path))
         })
         .await
         .map_err(Error::internal)??;
@@ -39,13 +41,17 @@ impl Workspace {
         &self.path
     }
 
-    /// Writes a file for the job, before anything of it ran here.
-    pub(super) async fn write(&self, name: &str, text: String) -> Result<PathBuf> {
-        let (path, workspace) = (self.path.join(name), self.clone());
+    /// Writes a new file into it, which none but its user reads. What is there already, a link that another process of
+    /// that user has put there among it, is an error: this process may be root.
+    pub(super) async fn write(&self, name: &str, content: impl Into<Vec<u8>>) -> Result<PathBuf> {
+        let (path, user, content) = (self.path.join(name), self.user, content.into());
         let written = path.clone();
         spawn_blocking(move || {
-            fs::write(&path, text).map_err(failed("write", &path))?;
-            workspace.give(&path)
+            let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            let mut file = opened.map_err(failed("write", &path))?;
+            file.write_all(&content).map_err(failed("write", &path))?;
+            let Some(user) = user else { return Ok(()) };
+            fchown(&file, Some(user.uid), Some(user.gid)).map_err(failed("give away", &path))
         })
         .await
         .map_err(Error::internal)??;
@@ -59,10 +65,5 @@ impl Workspace {
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, workspace = %self.path.display(), "a workspace can't be removed; the next start does it");
         }
-    }
-
-    fn give(&self, path: &Path) -> Result<()> {
-        let Some(user) = self.user else { return Ok(()) };
-        chown(path, Some(user.uid), Some(user.gid)).map_err(failed("give away", path))
     }
 }

@@ -6,6 +6,6 @@
 mod bed;
 mod connection;
 mod ending;
-mod git;
+mod repository;
 mod rotation;
 mod running;

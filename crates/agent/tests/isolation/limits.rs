@@ -12,6 +12,7 @@ use crate::{
 
 trials![
     a_limit_holds_or_is_refused_with_its_reason,
+    limits_on_processes_and_on_cpu_time_hold_or_are_refused_with_their_reason,
     best_effort_tells_what_was_left_out,
     best_effort_is_the_workers_to_allow,
     limits_of_each_process_hold,
@@ -31,21 +32,69 @@ async fn a_limit_holds_or_is_refused_with_its_reason() {
     let bed = Bed::new().await;
     let worker = bed.worker();
     for level in ISOLATED {
-        let line = "perl -e '$x = 1; $x = \"x\" x 200000000; print 1'; echo survived";
-        let job_id = bed.submit(limited(at(level, line), memory())).await;
-        let report = bed.watch(&job_id).end().await;
-        if can_limit(Measure::MemoryLimit) {
-            assert_eq!((report.exit(), report.text().as_str()), (Some(How::Signal(9)), ""), "{level:?}");
-            let usage = bed.job(&job_id).await.usage.unwrap();
-            assert!(usage.oom_kills.unwrap() >= 1 && usage.peak_memory_bytes.unwrap() <= 64 << 20);
-        } else {
-            assert_eq!((report.state(), report.exit()), (JobState::Failed, None), "{level:?}");
-            let reason = report.reason();
-            assert!(reason.contains("memory.max") && reason.contains("best effort"), "{reason}");
-            assert!(report.started.is_empty());
-        }
+        memory_holds(&bed, level).await;
     }
     worker.stop().await.unwrap();
+}
+
+async fn limits_on_processes_and_on_cpu_time_hold_or_are_refused_with_their_reason() {
+    let bed = Bed::new().await;
+    let worker = bed.worker();
+    for level in ISOLATED {
+        processes_hold(&bed, level).await;
+        cpu_time_holds(&bed, level).await;
+    }
+    worker.stop().await.unwrap();
+}
+
+fn assert_refused(report: &Report, file: &str) {
+    assert_eq!((report.state(), report.exit()), (JobState::Failed, None));
+    let reason = report.reason();
+    assert!(reason.contains(file) && reason.contains("best effort"), "{reason}");
+    assert!(report.started.is_empty());
+}
+
+pub(crate) async fn memory_holds(bed: &Bed, level: Isolation) {
+    let line = "perl -e '$x = 1; $x = \"x\" x 200000000; print 1'; echo survived";
+    let job_id = bed.submit(limited(at(level, line), memory())).await;
+    let report = bed.watch(&job_id).end().await;
+    if !can_limit(Measure::MemoryLimit) {
+        return assert_refused(&report, "memory.max");
+    }
+    assert_eq!((report.exit(), report.text().as_str()), (Some(How::Signal(9)), ""), "{level:?}");
+    let usage = bed.job(&job_id).await.usage.unwrap();
+    assert!(usage.oom_kills.unwrap() >= 1 && usage.peak_memory_bytes.unwrap() <= 64 << 20);
+}
+
+/// Each child tells that it is there, and waits for one that is too many.
+pub(crate) async fn processes_hold(bed: &Bed, level: Isolation) {
+    let line = "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do (echo here; exec sleep 600) & done; echo all";
+    let limits = ResourceLimits { processes: 8, ..Default::default() };
+    let report = bed.run(limited(at(level, line), limits)).await;
+    if !can_limit(Measure::ProcessLimit) {
+        return assert_refused(&report, "pids.max");
+    }
+    let (text, errors) = (report.text(), String::from_utf8_lossy(&report.stderr).into_owned());
+    assert!(text.matches("here").count() < 8 && !text.contains("all"), "{level:?}: {text}");
+    assert!(errors.to_lowercase().contains("fork"), "{level:?}: {errors}");
+}
+
+/// Two seconds of spinning are less than one of CPU time.
+pub(crate) async fn cpu_time_holds(bed: &Bed, level: Isolation) {
+    let limits = ResourceLimits { cpu_millis: 250, ..Default::default() };
+    let spin = "timeout -s KILL 2 sh -c 'while :; do :; done'; echo over";
+    let job_id = bed.submit(limited(at(level, spin), limits)).await;
+    let report = bed.watch(&job_id).end().await;
+    if !can_limit(Measure::CpuLimit) {
+        return assert_refused(&report, "cpu.max");
+    }
+    assert_eq!(report.text(), "over\n", "{level:?}");
+    let usage = bed.job(&job_id).await.usage.unwrap();
+    let millis = |time: Option<prost_types::Duration>| {
+        time.map_or(0, |time| time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000)
+    };
+    let used = millis(usage.user_time) + millis(usage.system_time);
+    assert!((100..1_000).contains(&used), "{level:?}: {used} ms");
 }
 
 async fn best_effort_tells_what_was_left_out() {

@@ -11,11 +11,19 @@ mod fetch;
 mod levels;
 mod limits;
 mod machine;
+#[path = "../agent/repository/origin.rs"]
+#[expect(dead_code, reason = "this suite needs some of it only")]
+mod origin;
 mod process;
+mod secrecy;
+#[path = "../agent/repository/server.rs"]
+#[expect(dead_code, reason = "this suite needs some of it only")]
+mod server;
 #[path = "../../../exec/tests/isolation/trial.rs"]
 mod trial;
 mod victim;
 mod view;
+mod without_root;
 
 use libtest_mimic::Arguments;
 
@@ -33,7 +41,9 @@ fn main() {
         levels::trials(),
         limits::trials(),
         process::trials(),
+        secrecy::trials(),
         view::trials(),
+        without_root::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

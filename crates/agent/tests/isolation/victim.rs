@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, chown},
     process::{Child, Command, Stdio},
     sync::Arc,
 };
@@ -20,6 +20,10 @@ const IDENTITY: &str = "TEST_IDENTITY";
 const SERVER: &str = "TEST_SERVER";
 const STATE: &str = "TEST_STATE";
 const LEVEL: &str = "TEST_LEVEL";
+/// A file of credentials, where it is to have one.
+pub(crate) const CREDENTIALS: &str = "TEST_CREDENTIALS";
+/// Where it logs all that can be logged, where it is to log.
+pub(crate) const LOG: &str = "TEST_LOG";
 /// What the environment of the process holds.
 pub(crate) const CANARY: &str = "in-the-workers-environment";
 
@@ -28,11 +32,18 @@ pub(crate) fn play_role() {
     let Ok(folder) = std::env::var(IDENTITY) else { return };
     let files = IdentityFiles::open(folder.as_ref(), None).unwrap();
     let server = std::env::var(SERVER).unwrap().parse().unwrap();
-    let options = WorkerOptions {
+    let mut options = WorkerOptions {
         user: user(),
         isolation: std::env::var(LEVEL).unwrap().parse().unwrap(),
         ..WorkerOptions::new(std::env::var(STATE).unwrap())
     };
+    options.git_protocols.push("http".to_owned());
+    options.git.credentials = std::env::var_os(CREDENTIALS).map(Into::into);
+    if let Some(path) = std::env::var_os(LOG) {
+        let file = std::sync::Mutex::new(fs::File::create(path).unwrap());
+        let all = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+        all.with_writer(file).with_ansi(false).init();
+    }
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -53,6 +64,11 @@ pub(crate) struct WorkerProcess {
 
 impl WorkerProcess {
     pub(crate) fn start(bed: &Bed, level: Isolation) -> Self {
+        Self::start_by(bed, level, Command::new(std::env::current_exe().unwrap()), None)
+    }
+
+    /// By a command that becomes it, as another user where one is named.
+    pub(crate) fn start_by(bed: &Bed, level: Isolation, mut command: Command, user: Option<u32>) -> Self {
         let (identity, state) = (open_directory(), open_directory());
         let credentials = &bed.credentials;
         let chain: String =
@@ -65,9 +81,13 @@ impl WorkerProcess {
         ] {
             let path = identity.path().join(name);
             fs::write(&path, content).unwrap();
-            fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            chown(&path, user, user).unwrap();
         }
-        let child = Command::new(std::env::current_exe().unwrap())
+        for place in [&identity, &state] {
+            chown(place.path(), user, user).unwrap();
+        }
+        let child = command
             .env(IDENTITY, identity.path())
             .env(SERVER, bed.server.addresses.api.to_string())
             .env(STATE, state.path())
@@ -90,10 +110,15 @@ impl WorkerProcess {
         self.child.wait().unwrap();
     }
 
+    /// Waits for its own end.
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// Another worker over the same state, in this process.
     pub(crate) fn succeeded(mut self, bed: &Bed) -> Worker {
         let state = std::mem::replace(&mut self.state, open_directory());
-        Worker::start(bed.client(), state, |_| {})
+        Worker::start(bed.client(), state, |options| options.git_protocols.push("http".to_owned()))
     }
 }
 

@@ -243,13 +243,14 @@ fn check_working_dir(path: &str) -> Result<()> {
 fn check_repository(repository: &Repository) -> Result<()> {
     let url = &repository.url;
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    let has_scheme = scheme.is_some_and(|scheme| ["https", "ssh", "file", "git"].contains(&scheme));
+    let has_scheme = scheme.is_some_and(|scheme| ["https", "http", "ssh", "file", "git"].contains(&scheme));
     if !has_scheme || url.len() > 2_048 || !url.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Error::invalid(
             "repository.url",
-            "a repository is an https, ssh, git or file URL of at most 2,048 printable characters",
+            "a repository is an https, http, ssh, git or file URL of at most 2,048 printable characters",
         ));
     }
+    check_userinfo(url)?;
     let revision = &repository.revision;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
     if revision.len() > 255
@@ -258,6 +259,23 @@ fn check_repository(repository: &Repository) -> Result<()> {
         || !revision.bytes().all(allowed)
     {
         return Err(Error::invalid("repository.revision", "a revision is a commit id, a branch or a tag"));
+    }
+    Ok(())
+}
+
+/// A URL is shown to everyone who may see the job, and a password in it with it. Over http a user alone is a secret too:
+/// many servers take a token for one.
+fn check_userinfo(url: &str) -> Result<()> {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else { return Ok(()) };
+    if user.contains(':') || scheme.starts_with("http") {
+        return Err(Error::invalid(
+            "repository.url",
+            "a repository's URL holds no password and, over https, no user: whoever sees the job would read them. Leave \
+             out what stands before the @, and have the operator of the worker give it a credential for that server \
+             (worker.git_credentials)",
+        ));
     }
     Ok(())
 }
@@ -307,13 +325,28 @@ mod tests {
                 "{requires:?}"
             );
         }
-        for url in ["", "--upload-pack=x", "ext::sh -c x", "/tmp/x", "https://a b"] {
+        for url in [
+            "",
+            "--upload-pack=x",
+            "ext::sh -c x",
+            "/tmp/x",
+            "https://a b",
+            "https://me:secret@a/b",
+            "https://secret@a/b",
+            "HTTPS://a/b",
+            "ssh://git:secret@a/b",
+            "git://me:secret@a",
+        ] {
             let repository = Repository { url: url.to_owned(), revision: String::new() };
             assert_eq!(
                 refused(|s| s.repository = Some(repository)).as_deref(),
                 Some("repository.url"),
                 "{url}"
             );
+        }
+        for url in ["ssh://git@a/b", "https://a/b@c:d", "http://a:80/b", "https://a/b?c=d@e:f"] {
+            let repository = Repository { url: url.to_owned(), revision: String::new() };
+            assert_eq!(refused(|s| s.repository = Some(repository)), None, "{url}");
         }
         let repository = Repository { url: "https://a/b".to_owned(), revision: "--help".to_owned() };
         assert_eq!(refused(|s| s.repository = Some(repository)).as_deref(), Some("repository.revision"));

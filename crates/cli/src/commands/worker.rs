@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use airunner_agent::{JobUser, RotationOptions, Run, WorkerOptions, rotate, run_worker};
+use airunner_agent::{GitOptions, JobUser, RotationOptions, Run, WorkerOptions, rotate, run_worker};
 use airunner_client::{Client, IdentitySource};
 use airunner_core::{Isolation, QueueName};
 use clap::Args;
@@ -70,6 +70,8 @@ pub(crate) struct WorkerArgs {
         hide_possible_values = true
     )]
     git_protocols: Vec<String>,
+    #[command(flatten)]
+    git: GitArgs,
     /// Where workspaces are kept, a folder for this worker alone [default: /var/lib/airunner/worker for root, else
     /// $XDG_STATE_HOME/airunner/worker]
     #[arg(long, value_name = "DIR")]
@@ -83,6 +85,52 @@ pub(crate) struct WorkerArgs {
     /// What to run after each renewal of the identity, by `sh -c`
     #[arg(long, value_name = "LINE")]
     after: Option<String>,
+}
+
+/// How repositories are fetched, and what is kept of them between jobs: by a worker that is root, or that runs jobs at
+/// --isolation sandbox.
+#[derive(Args, Debug)]
+struct GitArgs {
+    /// Credentials for private repositories, a line each: `URL user=NAME secret=SECRET` for https, `URL key=FILE
+    /// known_hosts=FILE` for ssh; the URL is how theirs begin. Only this worker's user may read the file (chmod 0600)
+    #[arg(long, value_name = "FILE")]
+    git_credentials: Option<PathBuf>,
+    /// Where repositories are kept between jobs; workers of this machine and user may share it [default: in --state-dir]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_git_cache")]
+    git_cache: Option<PathBuf>,
+    /// Keep no repository between jobs
+    #[arg(long, conflicts_with_all = ["git_cache_size", "git_cache_age"])]
+    no_git_cache: bool,
+    /// Bytes of repositories that are kept, 0 for none: what was used longest ago goes first [default: 8G]
+    #[arg(long, value_name = "SIZE", value_parser = values::size_or_none)]
+    git_cache_size: Option<u64>,
+    /// How long a repository is kept that no job asks for [default: 14d]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    git_cache_age: Option<Duration>,
+    /// Bytes that a fetch may bring, and that each file of a checkout may have [default: 4G]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    git_max_size: Option<u64>,
+    /// Who fetches repositories for a worker that is root, by name or number; ssh needs a name [default: 61000:61000]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    git_user: Option<String>,
+}
+
+impl GitArgs {
+    fn options(&self) -> Result<GitOptions> {
+        // What is relative counts from here.
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+        };
+        let cache_size = if self.no_git_cache { Some(0) } else { self.git_cache_size };
+        Ok(GitOptions {
+            cache_dir: self.git_cache.as_ref().map(absolute).transpose()?,
+            cache_size: cache_size.unwrap_or(GitOptions::CACHE_SIZE),
+            cache_age: self.git_cache_age.unwrap_or(GitOptions::CACHE_AGE),
+            max_size: self.git_max_size.unwrap_or(GitOptions::MAX_SIZE),
+            credentials: self.git_credentials.as_ref().map(absolute).transpose()?,
+            user: self.git_user.clone(),
+        })
+    }
 }
 
 impl WorkerArgs {
@@ -136,6 +184,7 @@ impl WorkerArgs {
             concurrency: self.concurrency,
             visibility: self.visibility_timeout,
             git_protocols: self.git_protocols.clone(),
+            git: self.git.options()?,
             isolation: self.isolation,
             best_effort: self.best_effort,
             host_network: self.host_network,

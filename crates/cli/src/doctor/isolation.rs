@@ -1,7 +1,7 @@
 //! How far a worker on this machine, of this user, can keep jobs from it. One job is run for that, which does nothing.
 
 use airunner_core::Isolation;
-use airunner_exec::{Cgroups, Isolation as Level, Job, JobId, Measure, Spec, resolve_user};
+use airunner_exec::{CgroupError, Cgroups, Isolation as Level, Job, JobId, Measure, Spec, resolve_user};
 use airunner_host::Config;
 use tokio::task::spawn_blocking;
 
@@ -10,6 +10,8 @@ use super::Findings;
 const CHECK: &str = "isolation of jobs";
 const CONTROLLERS: &str = "boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1), and delegate its controllers \
                            to the worker (Delegate=yes in its unit)";
+const OWN_CGROUP: &str = "start the worker in a cgroup of its own: as a service with Delegate=yes, or by hand with \
+                          `systemd-run --scope -p Delegate=yes airunner-cli worker …`; what else runs there has to go";
 const NAMESPACES: &str = "run the worker as root, or give its user namespaces (sysctl user.max_user_namespaces, and \
                           kernel.apparmor_restrict_unprivileged_userns=0 where there is that); in a container, allow \
                           clone3, mount and pivot_root";
@@ -57,10 +59,11 @@ async fn look() -> Seen {
     let mut lacks: Vec<String> = match survey {
         Ok(Ok(missing)) => missing.iter().map(ToString::to_string).collect(),
         Ok(Err(error)) => {
+            let remedy = if matches!(error, CgroupError::Occupied { .. }) { OWN_CGROUP } else { CONTROLLERS };
             return Seen {
                 level: Isolation::None,
                 lacks: vec![format!("cgroups: {error}")],
-                remedy: Some(CONTROLLERS),
+                remedy: Some(remedy),
             };
         }
         Err(error) => {

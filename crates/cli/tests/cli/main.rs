@@ -19,6 +19,10 @@ mod live;
 mod preview;
 mod profile;
 mod prompt;
+mod repository;
 #[cfg(feature = "aws")]
 mod runbook;
+#[path = "../../../agent/tests/agent/repository/server.rs"]
+#[expect(dead_code, reason = "the worker's own suite needs the rest")]
+mod server;
 mod terminal;

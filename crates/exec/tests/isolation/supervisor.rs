@@ -12,7 +12,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use airunner_exec::{
-    Cgroups, Exit, Isolation, Job, JobId, Measure, SpawnError, Spec, harden_self, resolve_user, sweep,
+    CgroupError, Cgroups, Exit, Isolation, Job, JobId, Measure, SpawnError, Spec, harden_self, resolve_user,
+    sweep,
 };
 
 use crate::bench::{bounded, is_empty, run, shell, until};
@@ -23,6 +24,7 @@ trials![
     a_supervisor_killed_at_any_point_leaves_nothing_after_the_sweep,
     a_sandbox_ends_with_its_supervisor,
     the_cgroup_of_this_process_is_taken_over,
+    a_cgroup_that_holds_other_processes_is_foreseen_and_named,
     without_root_a_sandbox_is_as_tight,
     a_hardened_supervisor_isolates_as_well,
     a_filter_on_clone3_is_named,
@@ -41,6 +43,7 @@ pub(crate) fn play_role() {
             "starts many" => start_many().await,
             "holds one" => hold_one().await,
             "takes over" => take_over().await,
+            "shares" => share(),
             "without root" => without_root().await,
             "hardened" => hardened().await,
             "filtered" => filtered().await,
@@ -242,6 +245,48 @@ async fn the_cgroup_of_this_process_is_taken_over() {
     Supervisor::start(command).finish();
     fs::remove_dir(cgroup.join("supervisor")).unwrap();
     fs::remove_dir(&cgroup).unwrap();
+}
+
+/// With another process beside it.
+fn share() {
+    let controllers = fs::read_to_string(place().join("cgroup.controllers")).unwrap();
+    let ours = ["cpu", "memory", "pids", "io"];
+    if !controllers.split_whitespace().any(|controller| ours.contains(&controller)) {
+        // There is nothing to hand on, and so nothing in the way.
+        Cgroups::survey().unwrap();
+        Cgroups::delegated().unwrap();
+        return;
+    }
+    for found in [Cgroups::survey().map(|_| ()), Cgroups::delegated().map(|_| ())] {
+        let error = found.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, CgroupError::Occupied { processes, .. } if processes.len() == 1), "{text}");
+        assert!(text.contains(" sleep") && text.contains("Delegate=yes"), "{text}");
+    }
+}
+
+async fn a_cgroup_that_holds_other_processes_is_foreseen_and_named() {
+    let cgroup = root().join(format!("airunner-shared-{}", std::process::id()));
+    // What is above hands its controllers on, as a service manager does.
+    let controllers = fs::read_to_string(root().join("cgroup.controllers")).unwrap();
+    for controller in controllers.split_whitespace() {
+        let _ = fs::write(root().join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+    fs::create_dir(&cgroup).unwrap();
+    let mut other =
+        Command::new("sleep").arg("600").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    fs::write(cgroup.join("cgroup.procs"), other.id().to_string()).unwrap();
+    let script = "echo $$ >\"$1/cgroup.procs\" && exec \"$0\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(env::current_exe().unwrap()).arg(&cgroup);
+    command.env(ROLE, "shares").env(PLACE, &cgroup).stdout(Stdio::piped());
+    let mut sharing = command.spawn().unwrap();
+    let ended = sharing.wait().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(ended.success());
+    let _ = fs::remove_dir(cgroup.join("supervisor"));
+    until("it can be removed", || fs::remove_dir(&cgroup).is_ok()).await;
 }
 
 /// As an ordinary user, and hardened: the sandbox is born in a user namespace.

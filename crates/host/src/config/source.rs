@@ -19,7 +19,7 @@ use crate::{duration, suggest::closest};
 const MAX_FILE: u64 = 1 << 20;
 
 /// Every key there is. A key of the file that is not here is refused.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "environment",
     "trust_domain",
     "server.api_addr",
@@ -77,6 +77,12 @@ const KEYS: &[&str] = &[
     "worker.best_effort",
     "worker.host_network",
     "worker.git_protocols",
+    "worker.git_cache",
+    "worker.git_cache_size",
+    "worker.git_cache_age",
+    "worker.git_max_size",
+    "worker.git_credentials",
+    "worker.git_user",
     "worker.concurrency",
     "worker.queues",
     "worker.strict_order",

@@ -156,6 +156,10 @@ fn weak_and_senseless_values_are_refused_by_name() {
         ("[jobs]\noutput_total = -1", "jobs.output_total is a whole number from 0"),
         ("[worker]\nconcurrency = 65", "worker.concurrency is a whole number from 1 to 64"),
         ("[worker]\ngit_protocols = [\"ext\"]", "worker.git_protocols holds \"ext\""),
+        ("[worker]\ngit_max_size = 1", "worker.git_max_size is a whole number from 65536"),
+        ("[worker]\ngit_cache_size = -1", "worker.git_cache_size is a whole number from 0"),
+        ("[worker]\ngit_cache_age = \"1s\"", "worker.git_cache_age"),
+        ("[worker]\ngit_user = \"\"", "worker.git_user is empty"),
         ("[worker]\nqueues = [\"-\"]", "worker.queues is refused"),
         (
             "[worker]\nisolation = \"jail\"",

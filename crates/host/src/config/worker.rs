@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use airunner_core::{Isolation, Labels, QueueName, Result, check_metadata};
 
-use super::{environment::Environment, source::Source};
+use super::{environment::Environment, git::GitConfig, source::Source};
 
 /// Protocols that git knows.
 const PROTOCOLS: &[&str] = &["https", "ssh", "http", "git", "file"];
@@ -25,6 +25,7 @@ pub struct WorkerConfig {
     best_effort: bool,
     host_network: bool,
     git_protocols: Vec<String>,
+    git: GitConfig,
     concurrency: NonZeroU32,
     queues: Vec<QueueName>,
     strict_order: bool,
@@ -78,6 +79,7 @@ impl WorkerConfig {
             best_effort: source.boolean("worker.best_effort")?.unwrap_or(false),
             host_network: source.boolean("worker.host_network")?.unwrap_or(false),
             git_protocols,
+            git: GitConfig::validate(source)?,
             concurrency: concurrency.unwrap_or_else(default_concurrency),
             queues,
             strict_order: source.boolean("worker.strict_order")?.unwrap_or(false),
@@ -118,6 +120,11 @@ impl WorkerConfig {
     /// Protocols that git may use; https and ssh where nothing is set.
     pub fn git_protocols(&self) -> &[String] {
         &self.git_protocols
+    }
+
+    /// How repositories are fetched, and what is kept of them.
+    pub fn git(&self) -> &GitConfig {
+        &self.git
     }
 
     /// Jobs at a time, 1 to 64; as many as there are processors where it is not set.

@@ -171,8 +171,28 @@ fn text(plan: &LocalPlan) -> Result<String> {
              same_user = true\n",
         );
     }
+    text.push_str(WORKER_KEYS);
     Ok(text)
 }
+
+/// What else there is to say of the worker, as it is where nothing is said.
+const WORKER_KEYS: &str = "\
+# run_as = \"nobody\"              # whom jobs run as, where the server is root
+# concurrency = 4                # jobs at a time; as many as there are processors
+# queues = [\"default\"]
+# strict_order = false           # nothing of a queue as long as one before it has a job
+# labels = []                    # what it is, for jobs that require it: [\"arch=arm64\"]
+# isolation = \"none\"             # the least that jobs are kept from this machine: none, limits or sandbox
+# best_effort = false            # jobs may run without what this machine can't give, where they allow it
+# host_network = false           # at the isolation sandbox: jobs that ask for it have this machine's network
+# git_protocols = [\"https\", \"ssh\"]
+# git_credentials = \"FILE\"       # for private repositories; only the server's user may read it
+# git_user = \"61000:61000\"       # who fetches repositories, where the server is root; ssh needs a name
+# git_cache = \"DIR\"              # where repositories are kept between jobs
+# git_cache_size = 8589934592    # bytes of them; 0 keeps none
+# git_cache_age = \"14d\"
+# git_max_size = 4294967296      # bytes that a fetch may bring
+";
 
 fn line(text: &mut String, key: &str, value: &str) {
     // Writing into a string does not fail. The value is written as TOML writes texts.
@@ -183,4 +203,23 @@ fn utf8(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         Error::new(Label::Config, format!("{} is no UTF-8, which a configuration must be", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::worker_settings;
+
+    #[test]
+    fn every_setting_of_the_worker_is_named_and_what_is_named_can_be_set() {
+        let start = "environment = \"local\"\n[master_key]\nkeyfile = \"k\"\n[worker]\nembedded = true\n";
+        let named = WORKER_KEYS.lines().map(|line| &line[2..]).collect::<Vec<_>>().join("\n");
+        let config = Config::parse(Path::new("/home/server.toml"), &format!("{start}{named}")).unwrap();
+        assert_eq!(config.worker().git().credentials(), Some(Path::new("/home/FILE")));
+        for key in worker_settings() {
+            // The two that bootstrap decides itself.
+            let is_decided = ["embedded", "same_user"].contains(&key);
+            assert!(is_decided || named.contains(&format!("{key} = ")), "{key}");
+        }
+    }
 }

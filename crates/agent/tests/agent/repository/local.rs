@@ -1,56 +1,14 @@
-//! Repositories.
+//! Repositories of this machine.
 
-use std::{path::Path, process::Command};
+use airunner_proto::job::v1::{JobSpec, JobState, exit::How};
 
-use airunner_proto::job::v1::{JobSpec, JobState, Repository, exit::How};
-use tempfile::TempDir;
+use super::origin::{Origin, of};
+use crate::bed::{Bed, Report, Worker, open_directory};
 
-use crate::bed::{Bed, Report, Worker, open_directory, shell};
-
-/// A repository of this machine, which belongs to whoever runs the test.
-struct Origin {
-    place: TempDir,
-}
-
-impl Origin {
-    fn new() -> Self {
-        let origin = Self { place: open_directory() };
-        origin.git(&["init", "--quiet", "--initial-branch=main"]);
-        origin
-    }
-
-    fn git(&self, args: &[&str]) -> String {
-        let output = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
-            .args(args)
-            .current_dir(self.path())
-            .env_remove("GIT_DIR")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    /// Commits a file, and returns the commit's id.
-    fn commit(&self, content: &str) -> String {
-        std::fs::create_dir_all(self.path().join("sub")).unwrap();
-        std::fs::write(self.path().join("sub/file"), content).unwrap();
-        self.git(&["add", "."]);
-        self.git(&["commit", "--quiet", "--message", content]);
-        self.git(&["rev-parse", "HEAD"])
-    }
-
-    fn path(&self) -> &Path {
-        self.place.path()
-    }
-
-    /// Runs a line in a clone at this revision.
-    async fn run(&self, bed: &Bed, revision: &str, working_dir: &str, line: &str) -> Report {
-        let url = format!("file://{}", self.path().display());
-        let repository = Repository { url, revision: revision.to_owned() };
-        let working_dir = working_dir.to_owned();
-        bed.run(JobSpec { repository: Some(repository), working_dir, max_attempts: 1, ..shell(line) }).await
-    }
+/// Runs a line in a clone at this revision, of a repository of this machine.
+async fn run(origin: &Origin, bed: &Bed, revision: &str, working_dir: &str, line: &str) -> Report {
+    let url = format!("file://{}", origin.path().display());
+    bed.run(JobSpec { working_dir: working_dir.to_owned(), ..of(&url, revision, line) }).await
 }
 
 fn worker(bed: &Bed) -> Worker {
@@ -74,12 +32,12 @@ async fn a_job_runs_in_its_repository_at_the_revision_asked_for() {
         (first.as_str(), "one", &first),
         (&first[..10], "one", &first),
     ] {
-        let report = origin.run(&bed, revision, "", "cat sub/file; echo; git rev-parse HEAD").await;
+        let report = run(&origin, &bed, revision, "", "cat sub/file; echo; git rev-parse HEAD").await;
         assert_eq!(report.reason(), "", "{revision}");
         assert_eq!(report.text(), format!("{content}\n{commit}\n"), "{revision}");
         assert!(report.notes[0].starts_with("fetching file://"), "{:?}", report.notes);
     }
-    let report = origin.run(&bed, "", "sub", "cat file; ls -A ..; git rev-list --count HEAD").await;
+    let report = run(&origin, &bed, "", "sub", "cat file; ls -A ..; git rev-list --count HEAD").await;
     assert_eq!(report.text(), "two.git\nsub\n1\n");
     assert_eq!(report.exit(), Some(How::Code(0)));
     worker.stop().await.unwrap();
@@ -92,7 +50,7 @@ async fn a_revision_that_is_not_there_is_a_failure_that_says_so() {
     let origin = Origin::new();
     origin.commit("one");
     for revision in ["no-such-branch", "0123456789012345678901234567890123456789"] {
-        let report = origin.run(&bed, revision, "", "true").await;
+        let report = run(&origin, &bed, revision, "", "true").await;
         assert_eq!(report.state(), JobState::Failed);
         assert!(report.reason().contains("could not be fetched"), "{}", report.reason());
         assert!(report.started.is_empty());
@@ -106,7 +64,7 @@ async fn a_protocol_that_the_worker_does_not_allow_is_refused() {
     let worker = bed.worker();
     let origin = Origin::new();
     origin.commit("one");
-    let report = origin.run(&bed, "", "", "true").await;
+    let report = run(&origin, &bed, "", "", "true").await;
     assert_eq!(report.state(), JobState::Failed);
     assert!(report.reason().contains("https, ssh"), "{}", report.reason());
     worker.stop().await.unwrap();
@@ -129,7 +87,7 @@ async fn neither_hooks_nor_submodules_of_a_repository_run() {
         std::fs::set_permissions(&hook_path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     origin.commit("two");
-    let report = origin.run(&bed, "", "", "ls -A inner | wc -l; ls .git/hooks 2>/dev/null | wc -l").await;
+    let report = run(&origin, &bed, "", "", "ls -A inner | wc -l; ls .git/hooks 2>/dev/null | wc -l").await;
     assert_eq!(report.text(), "0\n0\n");
     assert!(!place.path().join("ran").exists());
     worker.stop().await.unwrap();
