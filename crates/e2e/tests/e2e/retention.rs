@@ -62,7 +62,7 @@ impl Bed {
     /// before it was due is followed by another.
     async fn later(&self, by: Duration) {
         const REST: Duration = Duration::from_secs(61);
-        for part in [by - REST, REST] {
+        for part in [by.saturating_sub(REST), REST] {
             self.server.turn_ahead(part).await;
             for _ in 0..20 {
                 assert!(self.server.app.housekeeping.step().await.unwrap());

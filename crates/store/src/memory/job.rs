@@ -147,7 +147,9 @@ impl JobRows for State {
         self.delete_inputs(id)?;
         let of_job = (*id, Sequence::default())..=(*id, Sequence::from_u64(u64::MAX));
         let events: Vec<_> = self.events.range(of_job).map(|(place, _)| *place).collect();
-        events.iter().for_each(|place| drop(self.events.remove(place)));
+        for place in &events {
+            self.events.remove(place);
+        }
         Ok(())
     }
 
@@ -200,7 +202,9 @@ impl JobRows for State {
 
     fn delete_inputs(&mut self, id: &JobId) -> Result<()> {
         let pieces: Vec<_> = self.inputs.range((*id, 0)..=(*id, u64::MAX)).map(|(place, _)| *place).collect();
-        pieces.iter().for_each(|place| drop(self.inputs.remove(place)));
+        for place in &pieces {
+            self.inputs.remove(place);
+        }
         Ok(())
     }
 
