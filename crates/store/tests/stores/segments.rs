@@ -47,7 +47,7 @@ async fn what_is_let_go_leaves_the_disk_and_what_is_removed_leaves_no_directory(
     let job = records::job("w1", NOW, random()).id;
     let dir = place.path().join("output").join(job.to_string());
     for n in 1..=30 {
-        store.stores().output.append_output(&job, &[chunk(n, &[7; 64 * 1024])]).await.unwrap();
+        store.stores().output.append_output(&job, &[chunk(n, &vec![7; 64 * 1024])]).await.unwrap();
     }
     let on_disk: u64 = segments(&place, job).iter().map(|path| path.metadata().unwrap().len()).sum();
     assert!(segments(&place, job).len() > 1);
