@@ -161,6 +161,7 @@ fn git_options(git: &GitConfig) -> GitOptions {
         max_size: git.max_size().unwrap_or(GitOptions::MAX_SIZE),
         credentials: git.credentials().map(Path::to_owned),
         user: git.user().map(str::to_owned),
+        ..GitOptions::default()
     }
 }
 

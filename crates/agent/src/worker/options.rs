@@ -87,6 +87,8 @@ pub struct GitOptions {
     pub cache_age: Duration,
     /// Bytes of a file at most that fetching writes: of the pack that comes, and of each file of the checkout.
     pub max_size: u64,
+    /// How long a server may say nothing, over http and https in whole seconds; over ssh it is a minute.
+    pub silence: Duration,
     /// A file of credentials of this worker's user, which nobody else may read.
     pub credentials: Option<PathBuf>,
     /// Who fetches for a worker that is root, neither root nor whom jobs run as; none is uid and gid 61000. Ssh needs one
@@ -101,6 +103,7 @@ impl Default for GitOptions {
             cache_size: Self::CACHE_SIZE,
             cache_age: Self::CACHE_AGE,
             max_size: Self::MAX_SIZE,
+            silence: Self::SILENCE,
             credentials: None,
             user: None,
         }
@@ -114,6 +117,8 @@ impl GitOptions {
     pub const CACHE_AGE: Duration = Duration::from_hours(14 * 24);
     /// Bytes that a fetch may bring where nothing is said.
     pub const MAX_SIZE: u64 = 4 << 30;
+    /// How long a server may say nothing: git's own says every 5 s that it is still at work.
+    pub const SILENCE: Duration = Duration::from_mins(1);
 }
 
 impl WorkerOptions {

@@ -129,6 +129,7 @@ impl GitArgs {
             max_size: self.git_max_size.unwrap_or(GitOptions::MAX_SIZE),
             credentials: self.git_credentials.as_ref().map(absolute).transpose()?,
             user: self.git_user.clone(),
+            ..GitOptions::default()
         })
     }
 }

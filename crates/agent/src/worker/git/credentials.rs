@@ -125,7 +125,8 @@ impl Credential {
                 let config = format!(
                     "BatchMode yes\nStrictHostKeyChecking yes\nUpdateHostKeys no\nGlobalKnownHostsFile /dev/null\n\
                      UserKnownHostsFile {}\nIdentityFile {}\nIdentitiesOnly yes\nIdentityAgent none\n\
-                     PreferredAuthentications publickey\nClearAllForwardings yes\nConnectTimeout 60\n{user}",
+                     PreferredAuthentications publickey\nClearAllForwardings yes\nConnectTimeout 60\n\
+                     ServerAliveInterval 15\nServerAliveCountMax 4\n{user}",
                     quoted(&known_hosts)?,
                     quoted(&key)?,
                 );
@@ -150,7 +151,7 @@ impl Credential {
 
 /// How ssh is called where there is no credential: with what the machine knows, and never with a question.
 pub(super) fn plain_ssh() -> String {
-    "ssh -oBatchMode=yes".to_owned()
+    "ssh -oBatchMode=yes -oConnectTimeout=60 -oServerAliveInterval=15 -oServerAliveCountMax=4".to_owned()
 }
 
 /// The one of the longest beginning; of two alike the first.

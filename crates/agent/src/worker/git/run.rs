@@ -147,6 +147,8 @@ impl Runner<'_> {
             .env("LC_ALL", "C")
             .env("GIT_ALLOW_PROTOCOL", shared.options.git_protocols.join(":"))
             .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_HTTP_LOW_SPEED_LIMIT", "1")
+            .env("GIT_HTTP_LOW_SPEED_TIME", shared.options.git.silence.as_secs().max(1).to_string())
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", place.configuration)
             .env("GIT_SSH_COMMAND", place.ssh)

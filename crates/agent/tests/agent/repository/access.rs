@@ -1,6 +1,6 @@
 //! Repositories that are not everybody's: who gets them, and what those are told who don't.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use airunner_core::Label;
 use airunner_proto::job::v1::{EnqueueJobsRequest, JobState};
@@ -180,4 +180,24 @@ async fn a_password_in_a_url_is_refused_where_the_job_is_submitted() {
             "{url}: {message}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a.git", silent.local_addr().unwrap());
+    let bed = Bed::new().await;
+    let worker = bed.worker_with(|options| {
+        options.git_protocols.push("http".to_owned());
+        options.git.silence = Duration::from_secs(1);
+    });
+    let report = bed.run(of(&url, "", "true")).await;
+    assert_eq!(report.state(), JobState::Failed);
+    assert!(report.reason().contains("could not be fetched"), "{}", report.reason());
+    assert!(
+        report.reason().contains("too slow") || report.reason().contains("timed out"),
+        "{}",
+        report.reason()
+    );
+    worker.stop().await.unwrap();
 }
