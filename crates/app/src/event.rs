@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use airunner_core::{
-    ControlEvent, Error, EventKind, Job, JobId, Label, OutputChunk, OutputStream, Permission, Publication,
-    Result, Sequence, Timestamp,
+    ControlEvent, Error, EventKind, Job, JobId, Label, Monotonic, OutputChunk, OutputStream, Permission,
+    Publication, Result, Sequence, Timestamp,
 };
 use tokio::sync::Notify;
 
@@ -12,7 +12,12 @@ use crate::{
     authn::Caller,
     authz::{Target, may},
     context::Context,
-    job::{POLL, hub::Subscription, wait},
+    job::{
+        POLL,
+        hub::{Interest, Subscription},
+        recent::Since,
+        wait,
+    },
 };
 
 /// Events in a batch at most.
@@ -41,10 +46,20 @@ pub enum PublishedEvent {
 }
 
 impl PublishedEvent {
-    fn sequence(&self) -> Sequence {
+    /// Its place.
+    pub(crate) fn sequence(&self) -> Sequence {
         match self {
             Self::Control(event) => event.sequence,
             Self::Output(chunk) => chunk.sequence,
+        }
+    }
+
+    /// Bytes that it counts for.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Output(chunk) => chunk.bytes.len(),
+            Self::Control(ControlEvent { kind: EventKind::Note { message }, .. }) => message.len(),
+            Self::Control(_) => 0,
         }
     }
 }
@@ -118,7 +133,6 @@ impl Events {
             run.extend(batch);
         }
         self.publish_run(caller, job_id, attempt, run).await?;
-        self.context.jobs.published(&job_id, &*self.context.clock);
         Ok((job_id, places))
     }
 
@@ -130,6 +144,7 @@ impl Events {
         attempt: u32,
         events: Vec<PublishedEvent>,
     ) -> Result<()> {
+        let told = if self.context.jobs.is_watched(&job_id) { events.clone() } else { Vec::new() };
         // Runs of one kind, in order: whoever sees an event can also see everything before it.
         let mut control = Vec::new();
         let mut output = Vec::new();
@@ -152,6 +167,7 @@ impl Events {
         if !control.is_empty() {
             self.record(caller, job_id, attempt, control).await?;
         }
+        self.context.jobs.published(&job_id, told, &*self.context.clock);
         Ok(())
     }
 
@@ -171,7 +187,7 @@ impl Events {
         let job = stores.jobs.get_job(id).await?.ok_or_else(|| Error::not_found("job", id))?;
         caller.permit::<may::EventsStream>(Target::Job(&job)).map(drop)?;
         let notify = Arc::new(Notify::new());
-        let subscription = Subscription::to_job(&self.context, *id, &notify);
+        let subscription = Subscription::to_job(&self.context, *id, Interest::Events, &notify);
         let (after, since) = match from {
             WatchFrom::After(after) => (after, None),
             WatchFrom::Since(at) => (Sequence::default(), Some(at)),
@@ -188,6 +204,7 @@ impl Events {
             outbox: VecDeque::from([WatchMessage::Attached(after)]),
             notify,
             ended: false,
+            looked: None,
             _subscription: subscription,
         })
     }
@@ -214,7 +231,7 @@ impl Events {
         let publication = Publication { job_id, attempt, holder, now: self.context.now(), events };
         self.context.stores.events.publish(publication).await?;
         if started {
-            self.context.jobs.published(&job_id, &*self.context.clock);
+            self.context.jobs.published(&job_id, Vec::new(), &*self.context.clock);
         }
         Ok(())
     }
@@ -241,6 +258,8 @@ pub struct Watcher {
     outbox: VecDeque<WatchMessage>,
     notify: Arc<Notify>,
     ended: bool,
+    /// When the store was last asked, and how often the job had moved by then.
+    looked: Option<(Monotonic, u64)>,
     _subscription: Subscription,
 }
 
@@ -258,9 +277,16 @@ impl Watcher {
             if self.ended {
                 return Ok(None);
             }
+            if self.follow_recent().await {
+                continue;
+            }
+            let moves = self.context.jobs.moves(&self.job_id);
+            let now = self.context.clock.monotonic();
             // Read before the events are: if it says that the job has ended, the events that follow are all.
             let job = self.context.stores.jobs.get_job(&self.job_id).await?;
             let job = job.ok_or_else(|| Error::not_found("job", self.job_id))?;
+            // Of one that has ended the store knows all.
+            self.looked = (!job.state.has_ended()).then_some((now, moves));
             if self.read().await? {
                 continue;
             }
@@ -273,6 +299,27 @@ impl Watcher {
             } else {
                 self.ended = true;
             }
+        }
+    }
+
+    /// Goes on with what was published through this server just now, or waits for more of it, without asking the store.
+    /// Returns false where only the store knows, and every now and then.
+    async fn follow_recent(&mut self) -> bool {
+        let Some((looked_at, moves)) = self.looked else { return false };
+        let left = SLOW_POLL.saturating_sub(self.context.clock.monotonic().since(looked_at));
+        if left.is_zero() || self.context.jobs.moves(&self.job_id) != moves {
+            return false;
+        }
+        match self.context.jobs.recent_since(&self.job_id, self.after) {
+            Since::Events(events) => self.deliver(events.into_iter().map(|event| match event {
+                PublishedEvent::Control(event) => (event.sequence, event.at, WatchMessage::Control(event)),
+                PublishedEvent::Output(chunk) => (chunk.sequence, chunk.at, WatchMessage::Output(chunk)),
+            })),
+            Since::Nothing if self.filter.follow => {
+                wait(&self.context, &self.notify, left).await;
+                true
+            }
+            Since::Nothing | Since::Unknown => false,
         }
     }
 
@@ -309,16 +356,20 @@ impl Watcher {
             .filter(|(sequence, ..)| bound.is_none_or(|bound| *sequence <= bound))
             .collect();
         merged.sort_by_key(|(sequence, ..)| *sequence);
-        let any = merged.last().map(|(sequence, ..)| *sequence);
-        for (_, at, message) in merged {
+        self.deliver(merged.into_iter())
+    }
+
+    /// Hands on what is wanted of these, which are in order. Returns whether there was anything, wanted or not.
+    fn deliver(&mut self, messages: impl Iterator<Item = (Sequence, Timestamp, WatchMessage)>) -> bool {
+        let mut any = false;
+        for (sequence, at, message) in messages {
             if self.wants(&message) && self.since.is_none_or(|since| at >= since) {
                 self.outbox.push_back(message);
             }
+            self.after = sequence;
+            any = true;
         }
-        if let Some(last) = any {
-            self.after = last;
-        }
-        any.is_some()
+        any
     }
 
     fn wants(&self, message: &WatchMessage) -> bool {
@@ -336,12 +387,7 @@ fn check_batch(events: &[PublishedEvent], attempt: u32) -> Result<()> {
     if events.len() > MAX_EVENTS {
         return Err(Error::invalid("events", format!("a batch is at most {MAX_EVENTS} events")));
     }
-    let size = |event: &PublishedEvent| match event {
-        PublishedEvent::Output(chunk) => chunk.bytes.len(),
-        PublishedEvent::Control(ControlEvent { kind: EventKind::Note { message }, .. }) => message.len(),
-        PublishedEvent::Control(_) => 0,
-    };
-    if events.iter().map(size).sum::<usize>() > MAX_BYTES {
+    if events.iter().map(PublishedEvent::len).sum::<usize>() > MAX_BYTES {
         return Err(Error::new(Label::TooLarge, "a batch is at most 256 KiB").with_field("events"));
     }
     let sequences: Vec<_> = events.iter().map(PublishedEvent::sequence).collect();

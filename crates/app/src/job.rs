@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod hub;
 pub mod line;
+pub(crate) mod recent;
 pub mod secrets;
 pub mod spec;
 pub mod task_token;
@@ -23,7 +24,7 @@ use crate::{
     context::Context,
     fleet::Fleet,
     job::{
-        hub::Subscription,
+        hub::{Interest, Subscription},
         line::{LineRequest, WorkerLine},
         spec::NewJob,
     },
@@ -314,7 +315,7 @@ impl Jobs {
 
     async fn until_started(&self, caller: &Caller, id: JobId) -> Result<Job> {
         let notify = Arc::new(Notify::new());
-        let _subscription = Subscription::to_job(&self.context, id, &notify);
+        let _subscription = Subscription::to_job(&self.context, id, Interest::Events, &notify);
         loop {
             caller.check(self.context.now())?;
             let job = self.find(&id).await?;

@@ -1,5 +1,6 @@
 //! Wake-ups within this process: who waits for a job to move or for a queue to fill. What really happened is read
-//! from the store; a wake-up only says that it is worth looking.
+//! from the store; a wake-up only says that it is worth looking. What was published last to a job that is watched is held
+//! here too (`recent.rs`), so that a thousand watchers ask the store no more than one.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,10 +13,14 @@ use std::{
 };
 
 use airunner_core::{
-    Clock, Job, JobId, JobState, Labels, Monotonic, NextJob, QueueName, ServedQueue, Timestamp, holds_all,
+    Clock, Job, JobId, JobState, Labels, Monotonic, NextJob, QueueName, Sequence, ServedQueue, Timestamp,
+    holds_all,
 };
 use dashmap::DashMap;
 use tokio::sync::Notify;
+
+use super::recent::{Recent, Since};
+use crate::event::PublishedEvent;
 
 type Waiters<K, W> = DashMap<K, HashMap<u64, W>>;
 
@@ -27,9 +32,41 @@ const MAX_SERVED: usize = 200;
 #[derive(Debug, Default)]
 pub struct JobHub {
     next: AtomicU64,
-    jobs: Waiters<JobId, Arc<Notify>>,
+    jobs: DashMap<JobId, Watched>,
     queues: Waiters<QueueName, Taker>,
-    published: DashMap<JobId, Monotonic>,
+}
+
+/// What someone wants to know of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// That it moved: it ended, is to be stopped, was given input.
+    Moves,
+    /// Also that something was published.
+    Events,
+}
+
+/// A job that someone waits for.
+#[derive(Debug, Default)]
+struct Watched {
+    waiters: HashMap<u64, (Interest, Arc<Notify>)>,
+    /// How often it moved.
+    moves: u64,
+    published_at: Option<Monotonic>,
+    recent: Recent,
+}
+
+impl Watched {
+    fn wake(&self, interest: Interest) {
+        for (_, notify) in
+            self.waiters.values().filter(|(wants, _)| interest == Interest::Moves || *wants == interest)
+        {
+            notify.notify_one();
+        }
+    }
+
+    fn has_watchers(&self) -> bool {
+        self.waiters.values().any(|(wants, _)| *wants == Interest::Events)
+    }
 }
 
 /// Who waits for jobs of a queue.
@@ -48,10 +85,15 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Wakes `notify` whenever this job may have moved.
-    pub(crate) fn to_job(context: &Arc<crate::context::Context>, job: JobId, notify: &Arc<Notify>) -> Self {
+    /// Wakes `notify` whenever there may be news of this job.
+    pub(crate) fn to_job(
+        context: &Arc<crate::context::Context>,
+        job: JobId,
+        interest: Interest,
+        notify: &Arc<Notify>,
+    ) -> Self {
         let id = context.jobs.next.fetch_add(1, Relaxed);
-        context.jobs.jobs.entry(job).or_default().insert(id, notify.clone());
+        context.jobs.jobs.entry(job).or_default().waiters.insert(id, (interest, notify.clone()));
         Self { hub: context.clone(), id, job: Some(job), queues: Vec::new() }
     }
 
@@ -75,10 +117,13 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let hub = &self.hub.jobs;
         if let Some(job) = &self.job {
-            leave(&hub.jobs, job, self.id);
-            if !hub.jobs.contains_key(job) {
-                hub.published.remove(job);
+            if let Some(mut watched) = hub.jobs.get_mut(job) {
+                watched.waiters.remove(&self.id);
+                if !watched.has_watchers() {
+                    watched.recent = Recent::default();
+                }
             }
+            hub.jobs.remove_if(job, |_, watched| watched.waiters.is_empty());
         }
         for queue in &self.queues {
             leave(&hub.queues, queue, self.id);
@@ -118,24 +163,44 @@ impl JobHub {
 
     /// A job moved.
     pub(crate) fn job_changed(&self, job: &Job) {
-        wake(&self.jobs, &job.id);
+        if let Some(mut watched) = self.jobs.get_mut(&job.id) {
+            watched.moves += 1;
+            watched.wake(Interest::Moves);
+        }
         if job.state == JobState::Scheduled {
             self.queue_filled(&job.queue, &job.spec.requires);
         }
     }
 
-    /// A job was published to, through this server.
-    pub(crate) fn published(&self, job: &JobId, clock: &dyn Clock) {
-        if self.jobs.contains_key(job) {
-            self.published.insert(*job, clock.monotonic());
-            wake(&self.jobs, job);
+    /// Whether anyone on this server wants to know what is published to the job.
+    pub(crate) fn is_watched(&self, job: &JobId) -> bool {
+        self.jobs.get(job).is_some_and(|watched| watched.has_watchers())
+    }
+
+    /// A job was published to, through this server: these events are in the store, as far as they were told.
+    pub(crate) fn published(&self, job: &JobId, events: Vec<PublishedEvent>, clock: &dyn Clock) {
+        if let Some(mut watched) = self.jobs.get_mut(job).filter(|watched| watched.has_watchers()) {
+            watched.published_at = Some(clock.monotonic());
+            watched.recent.add(events);
+            watched.wake(Interest::Events);
         }
     }
 
     /// Whether the job's worker publishes through this server, so that its watchers need not ask the store.
     pub(crate) fn is_published_here(&self, job: &JobId, clock: &dyn Clock) -> bool {
-        let last = self.published.get(job).map(|at| *at);
+        let last = self.jobs.get(job).and_then(|watched| watched.published_at);
         last.is_some_and(|at| clock.monotonic().since(at) < Duration::from_secs(1))
+    }
+
+    /// How often the job has moved while someone waited for it. Whoever reads it before the store knows by it whether
+    /// what the store said may have changed since.
+    pub(crate) fn moves(&self, job: &JobId) -> u64 {
+        self.jobs.get(job).map_or(0, |watched| watched.moves)
+    }
+
+    /// What was published to the job right after `after`, as far as that is known here.
+    pub(crate) fn recent_since(&self, job: &JobId, after: Sequence) -> Since {
+        self.jobs.get(job).map_or(Since::Unknown, |watched| watched.recent.since(after))
     }
 
     /// Every line has something to look at.
@@ -158,14 +223,6 @@ impl JobHub {
     pub(crate) fn wake_takers(&self, next: &[NextJob], now: Timestamp) {
         for job in next.iter().filter(|job| job.visible_at.is_none_or(|at| at <= now)) {
             self.queue_filled(&job.queue, &job.requires);
-        }
-    }
-}
-
-fn wake(waiters: &Waiters<JobId, Arc<Notify>>, job: &JobId) {
-    if let Some(entry) = waiters.get(job) {
-        for notify in entry.values() {
-            notify.notify_one();
         }
     }
 }

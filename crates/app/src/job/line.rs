@@ -13,7 +13,12 @@ use airunner_core::{
 };
 use tokio::sync::Notify;
 
-use super::{MAX_BATCH, POLL, hub::Subscription, secrets::SecretEnvironment, wait};
+use super::{
+    MAX_BATCH, POLL,
+    hub::{Interest, Subscription},
+    secrets::SecretEnvironment,
+    wait,
+};
 use crate::{
     authn::Caller,
     authz::{Permit, may},
@@ -374,7 +379,7 @@ impl WorkerLine {
     }
 
     fn hold(&mut self, job: JobId, attempt: u32, takes_input: bool) {
-        let subscription = Subscription::to_job(&self.context, job, &self.notify);
+        let subscription = Subscription::to_job(&self.context, job, Interest::Moves, &self.notify);
         let input = takes_input.then_some(0);
         self.held.insert(job, Held { attempt, cancelled: None, input, _subscription: subscription });
     }
