@@ -25,8 +25,9 @@ struct State {
 }
 
 impl FakeClock {
-    /// Where fake time begins unless a test says otherwise: 2026-11-22, midnight UTC.
-    pub const START: Timestamp = Timestamp::from_millis(1_795_305_600_000);
+    /// Where fake time begins unless a test says otherwise: 2040-01-01, midnight UTC. Far ahead of any real clock: an emulator
+    /// removes, by its own, what has a time to live that is over.
+    pub const START: Timestamp = Timestamp::from_millis(2_208_988_800_000);
 
     /// A clock that shows [`FakeClock::START`].
     pub fn new() -> Self {
