@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Write},
 };
 
 use airunner_core::{Error, Label, Secret};
@@ -28,7 +28,17 @@ pub(crate) async fn secret(question: &str) -> Result<Secret> {
     // Before the question is there: who answers fast must not be shown either.
     terminal.hide()?;
     let question = format!("{question}: ");
-    let typed = blocking(move || rpassword::prompt_password(question)).await?;
+    let (from, to) = (terminal.file.try_clone(), terminal.file.try_clone());
+    // Nothing that goes on when this is given up in the middle may touch the settings: they would be the last ones.
+    let typed = blocking(move || {
+        to?.write_all(question.as_bytes())?;
+        let mut typed = String::new();
+        match BufReader::new(from?).read_line(&mut typed)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(typed),
+        }
+    });
+    let typed = typed.await?;
     match typed.trim() {
         "" => Err(Failure::Usage("nothing was typed".to_owned())),
         trimmed if trimmed.len() == typed.len() => Ok(Secret::new(typed.into_bytes())),
@@ -91,10 +101,11 @@ impl Terminal {
         Ok(Self { file, settings })
     }
 
-    /// Shows no more what is typed.
+    /// Shows no more what is typed, but for the end of the line.
     fn hide(&self) -> Result<()> {
         let mut hidden = self.settings.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
+        hidden.local_modes.insert(LocalModes::ECHONL);
         tcsetattr(&self.file, OptionalActions::Now, &hidden).map_err(|error| unusable(&error.into()))
     }
 }
