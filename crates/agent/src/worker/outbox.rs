@@ -25,7 +25,7 @@ pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// ... and how long where someone may be typing and wants to see it.
 pub(super) const FLUSH_ECHO_AFTER: Duration = Duration::from_millis(5);
 /// Batches of one job that are under way at a time: the server waits for its disk once for those that it has.
-const BATCHES_UNDER_WAY: usize = 8;
+const BATCHES_UNDER_WAY: usize = 16;
 
 /// The events of one attempt.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ struct Entry {
 #[derive(Debug)]
 enum Content {
     Output(OutputStream, BytesMut),
+    /// Output to which nothing is added any more.
+    Sealed(OutputStream, Bytes),
     Other(Kind),
 }
 
@@ -129,7 +131,8 @@ impl Outbox {
         }
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for entry in state.entries.range(state.sent..).take(BATCH_EVENTS) {
+        let sent = state.sent;
+        for entry in state.entries.range_mut(sent..).take(BATCH_EVENTS) {
             if bytes + entry.content.len() > BATCH_BYTES {
                 break;
             }
@@ -250,6 +253,7 @@ impl Content {
     fn len(&self) -> usize {
         match self {
             Self::Output(_, bytes) => bytes.len(),
+            Self::Sealed(_, bytes) => bytes.len(),
             Self::Other(Kind::Note(note)) => note.message.len(),
             Self::Other(_) => 0,
         }
@@ -257,10 +261,16 @@ impl Content {
 }
 
 impl Entry {
-    fn message(&self) -> JobEvent {
-        let kind = match &self.content {
+    /// What is sent: from here on it stays as it is.
+    fn message(&mut self) -> JobEvent {
+        let kind = match &mut self.content {
             Content::Output(stream, bytes) => {
-                Kind::Output(Output { stream: *stream as i32, data: Bytes::copy_from_slice(bytes) })
+                let (stream, data) = (*stream, std::mem::take(bytes).freeze());
+                self.content = Content::Sealed(stream, data.clone());
+                Kind::Output(Output { stream: stream as i32, data })
+            }
+            Content::Sealed(stream, data) => {
+                Kind::Output(Output { stream: *stream as i32, data: data.clone() })
             }
             Content::Other(kind) => kind.clone(),
         };

@@ -11,7 +11,7 @@ use tonic::Streaming;
 use super::{held::Held, shared::Shared};
 
 /// Batches of all jobs that are under way at a time.
-const UNDER_WAY: usize = 16;
+const UNDER_WAY: usize = 32;
 
 /// Publishes what the outboxes hold until the worker is over: over a new stream after a loss, and over a new connection
 /// after the identity was exchanged. What was not acknowledged is sent again, and the server drops what it has.

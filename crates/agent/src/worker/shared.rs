@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Bytes of output that all jobs together may have unacknowledged.
-const OUTPUT_LIMIT: usize = 8 * 1024 * 1024;
+const OUTPUT_LIMIT: usize = 32 * 1024 * 1024;
 /// Bytes that each may have at least.
 const LEAST_OUTPUT: usize = 512 * 1024;
 /// How long the end of a job waits for the line to be made narrower.

@@ -14,8 +14,8 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::{Api, BoxStream, call, convert, job};
 use crate::error::status;
 
-/// Batches of a stream that are published together at most: 2 MiB of output.
-const GROUP: usize = 8;
+/// Batches of a stream that are published together at most: 4 MiB of output.
+const GROUP: usize = 16;
 
 /// JobEventsService.
 pub struct EventsApi(pub Api);
@@ -31,18 +31,17 @@ impl JobEventsService for EventsApi {
         request: Request<Streaming<pb::PublishEventsRequest>>,
     ) -> Result<Response<Self::PublishEventsStream>, Status> {
         let call = call(request)?;
-        let (caller, mut batches) = (call.caller, call.message);
+        let (caller, batches) = (call.caller, call.message);
         let api = self.0.clone();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
-            while let Some(first) = batches.message().await? {
-                let mut group = vec![first];
-                let ended = gather(&mut batches, &mut group);
+            let mut coming = Coming { batches, group: Vec::new(), end: None };
+            while let Some(mut group) = coming.next().await? {
                 while !group.is_empty() {
-                    for answer in publish_first(&api, &caller, &mut group).await? {
+                    let publishing = publish_first(&api, &caller, &mut group);
+                    for answer in coming.beside(publishing).await? {
                         yield answer;
                     }
                 }
-                ended?;
             }
         })))
     }
@@ -126,20 +125,54 @@ fn output_part(message: WatchMessage) -> Option<pb::GetJobOutputResponse> {
     }
 }
 
-/// Takes those batches that are there already, for the disk to be waited for once. How the stream ended, where it did.
-fn gather(
-    batches: &mut Streaming<pb::PublishEventsRequest>,
-    group: &mut Vec<pb::PublishEventsRequest>,
-) -> Result<(), Status> {
-    while group.len() < GROUP {
-        match batches.message().now_or_never() {
-            Some(Ok(Some(batch))) => group.push(batch),
-            Some(Err(status)) => return Err(status),
-            // An end is met again.
-            Some(Ok(None)) | None => break,
+/// Batches of a stream as they come: what comes while the disk is waited for waits for it together.
+struct Coming {
+    batches: Streaming<pb::PublishEventsRequest>,
+    group: Vec<pb::PublishEventsRequest>,
+    /// How the stream ended, once it has.
+    end: Option<Result<(), Status>>,
+}
+
+impl Coming {
+    /// The batches that are there; waits for the first. None at the end.
+    async fn next(&mut self) -> Result<Option<Vec<pb::PublishEventsRequest>>, Status> {
+        if self.group.is_empty() {
+            self.read().await;
+        }
+        while self.has_room() && self.read().now_or_never().is_some() {}
+        if self.group.is_empty() {
+            return self.end.take().unwrap_or(Ok(())).map(|()| None);
+        }
+        Ok(Some(std::mem::take(&mut self.group)))
+    }
+
+    /// Does `work`, and takes in meanwhile what comes.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = self.read(), if self.has_room() => {}
+            }
         }
     }
-    Ok(())
+
+    fn has_room(&self) -> bool {
+        self.end.is_none() && self.group.len() < GROUP
+    }
+
+    /// Takes the next one in. Nothing is lost where it is given up before one has come.
+    async fn read(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
+        match self.batches.message().await {
+            Ok(Some(batch)) => self.group.push(batch),
+            Ok(None) => self.end = Some(Ok(())),
+            Err(status) => self.end = Some(Err(status)),
+        }
+    }
 }
 
 /// Publishes the batches of the first's job that stand at the beginning. A lease that is lost ends that job's events,
