@@ -37,7 +37,9 @@ class Working(Stage):
         job = self.job(id)
         if job["state"] != "completed":
             raise SystemExit(f"{command}: {job}")
-        return id, when(job["finished_at"]) - when(job["started_at"])
+        # The job's own times are told to the second, its events' to the millisecond.
+        events = job["history"]["events"]
+        return id, when(events[-1]["at"]) - when(events[0]["at"])
 
     def intents(self):
         """How often the store was asked for what, since the start."""

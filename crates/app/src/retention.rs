@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 
 use crate::context::Context;
 
-/// Jobs that a step deletes at most: the store's writer is held for about a millisecond.
-const JOBS: u32 = 25;
+/// Jobs that a step deletes at most: the store's writer is held for less than a millisecond.
+const JOBS: u32 = 10;
 /// Jobs whose output a step looks at.
 const PAGE: u32 = 500;
 /// Jobs whose output a step lets go at most: each time the disk is waited for.
