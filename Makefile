@@ -69,6 +69,8 @@ screens: build ## draw docs/screens anew, from real runs
 
 bench: build test-tools ## every figure of docs/PERFORMANCE.md
 	bench/run
+	bench/output.py
+	bench/retention.py
 	bench/aws $(VENV)/bin/ministack
 
 soak: ## the long forms of the proofs

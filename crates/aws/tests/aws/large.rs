@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::{
 use crate::world::{JOB_RETENTION, NOW, Place, client, random};
 
 /// A job that `w1` holds, with its standard input connected.
-async fn held(stores: &Stores) -> Job {
+pub(crate) async fn held(stores: &Stores) -> Job {
     for (id, kind) in [("alice", PrincipalType::User), ("w1", PrincipalType::Worker)] {
         let audit = records::audit("principal.create", id, NOW);
         stores.principals.create_principal(records::principal_of(id, kind), audit).await.unwrap();

@@ -12,6 +12,7 @@ mod large;
 mod model;
 mod output;
 mod parameters;
+mod retention;
 mod setup;
 mod terraform;
 mod traffic;
