@@ -30,8 +30,8 @@ impl Place {
     }
 }
 
-fn seconds(at: Timestamp) -> Option<i64> {
-    Some(at.as_millis() / 1_000)
+fn seconds(at: Timestamp) -> i64 {
+    at.as_millis() / 1_000
 }
 
 async fn note(stores: &Stores, job: &airunner_core::Job, n: u64, at: Timestamp) {
@@ -63,7 +63,7 @@ async fn a_jobs_rows_live_as_long_as_the_policy_says_and_those_of_a_long_life_ar
     };
     stores.jobs.write_input(input, records::audit("job.input", "x", NOW)).await.unwrap();
     // While it lives no time is set for the job itself; its parts have one that allows for its life.
-    let allowed = seconds(NOW.plus(JOB_RETENTION).plus(LIFE));
+    let allowed = Some(seconds(NOW.plus(JOB_RETENTION).plus(LIFE)));
     assert_eq!(place.times("jobs").await, [None]);
     assert_eq!(place.times("job_events").await, [allowed; 3], "an event in three parts");
     assert_eq!(place.times("job_inputs").await, [allowed; 2]);
@@ -78,7 +78,7 @@ async fn a_jobs_rows_live_as_long_as_the_policy_says_and_those_of_a_long_life_ar
         stores.jobs.extend_leases(&records::id("w1"), &[lease], now, until).await.unwrap().remove(0).unwrap();
     }
     // Put off on the fifteenth day, for all that there was.
-    let put_off = seconds(NOW.plus(DAY * 15).plus(JOB_RETENTION).plus(LIFE));
+    let put_off = Some(seconds(NOW.plus(DAY * 15).plus(JOB_RETENTION).plus(LIFE)));
     assert_eq!(place.times("job_events").await, [put_off; 3]);
     assert_eq!(place.times("job_inputs").await, [put_off; 2]);
 
@@ -86,10 +86,13 @@ async fn a_jobs_rows_live_as_long_as_the_policy_says_and_those_of_a_long_life_ar
     let outcome = AttemptOutcome::Exited(Exit::Code(0));
     let completion = Completion { job_id: job.id, attempt: job.attempt, outcome, usage: None };
     stores.jobs.complete_jobs(&records::id("w1"), &[completion], end).await.unwrap().remove(0).unwrap();
-    assert_eq!(place.times("jobs").await, [seconds(end.plus(JOB_RETENTION))]);
+    assert_eq!(place.times("jobs").await, [Some(seconds(end.plus(JOB_RETENTION)))]);
     let parts = place.times("job_events").await;
     assert_eq!(parts.len(), 4);
-    assert!(parts.iter().all(|ttl| *ttl >= seconds(end.plus(JOB_RETENTION))), "no part goes before its job");
+    assert!(
+        parts.iter().all(|ttl| *ttl >= Some(seconds(end.plus(JOB_RETENTION)))),
+        "no part goes before its job"
+    );
 
     // Whoever does not wait for that deletes all of it, the parts that an item does not hold too.
     let pruned = stores.jobs.prune_jobs(until, 10, Fencing(0)).await.unwrap();
