@@ -153,7 +153,7 @@ impl Standing {
     }
 
     /// Denies the connection because its certificate was revoked.
-    pub(crate) fn revoked(&self) {
+    pub(crate) fn deny_as_revoked(&self) {
         let of_job = self.grant.load().as_ref().is_some_and(|grant| grant.job.is_some());
         self.deny(Label::CertificateRevoked, if of_job { JOB_ENDED } else { REVOKED });
     }

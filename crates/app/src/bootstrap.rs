@@ -108,8 +108,12 @@ pub async fn ensure_keyring(
 ) -> Result<(Step, Sealer)> {
     if let Some(mut keyring) = site.stores.keyring.get_keyring().await? {
         // Under the right master key, or not at all.
-        Sealer::open(&keyring, wrap).await?;
-        for key in Sealer::missing_keys(&keyring, wrap, site.clock, site.random).await? {
+        let sealer = Sealer::open(&keyring, wrap).await?;
+        let missing = Sealer::missing_keys(&keyring, wrap, site.clock, site.random).await?;
+        if missing.is_empty() {
+            return Ok((Step::Found, sealer));
+        }
+        for key in missing {
             keyring = site.stores.keyring.add_data_key(key).await?;
         }
         return Ok((Step::Found, Sealer::open(&keyring, wrap).await?));

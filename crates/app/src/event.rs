@@ -294,8 +294,8 @@ impl Watcher {
                 self.ended = true;
                 self.outbox.push_back(WatchMessage::Ended(Box::new(job)));
             } else if self.filter.follow {
-                let here = self.context.jobs.is_published_here(&self.job_id, &*self.context.clock);
-                wait(&self.context, &self.notify, if here { SLOW_POLL } else { POLL }).await;
+                let pause = if self.is_published_here() { SLOW_POLL } else { POLL };
+                wait(&self.context, &self.notify, pause).await;
             } else {
                 self.ended = true;
             }
@@ -315,12 +315,17 @@ impl Watcher {
                 PublishedEvent::Control(event) => (event.sequence, event.at, WatchMessage::Control(event)),
                 PublishedEvent::Output(chunk) => (chunk.sequence, chunk.at, WatchMessage::Output(chunk)),
             })),
-            Since::Nothing if self.filter.follow => {
+            Since::Nothing if self.filter.follow && self.is_published_here() => {
                 wait(&self.context, &self.notify, left).await;
                 true
             }
             Since::Nothing | Since::Unknown => false,
         }
+    }
+
+    /// Whether the job's worker publishes through this server, as it may cease to at any time.
+    fn is_published_here(&self) -> bool {
+        self.context.jobs.is_published_here(&self.job_id, &*self.context.clock)
     }
 
     /// Reads on. Returns whether there was anything, wanted or not.

@@ -155,15 +155,14 @@ impl Jobs {
             .collect::<Result<Vec<_>>>()?;
         let now = self.context.now();
         let done = self.context.stores.jobs.complete_jobs(caller.principal_id(), &completions, now).await?;
+        for job in done.iter().flatten() {
+            self.context.jobs.job_changed(job);
+        }
         // Their ends are the revocations of their certificates, which are in force before the answer.
         if done.iter().flatten().any(|job| job.spec.certificate.is_some()) {
             catch_up(&self.context).await?;
         }
-        let wake = |job: Job| {
-            self.context.jobs.job_changed(&job);
-            job.state
-        };
-        Ok(done.into_iter().map(|result| result.map(wake)).collect())
+        Ok(done.into_iter().map(|result| result.map(|job| job.state)).collect())
     }
 
     /// One job.

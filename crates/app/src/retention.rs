@@ -14,7 +14,7 @@ use std::{
 use airunner_core::{Fencing, JobControl, JobId, KeptOutput, Result, Timestamp};
 use tokio::sync::Mutex;
 
-use crate::context::Context;
+use crate::context::{Context, RetentionPolicy};
 
 /// Jobs that a step deletes at most: the store's writer is held for less than a millisecond.
 const JOBS: u32 = 10;
@@ -24,6 +24,9 @@ const PAGE: u32 = 500;
 const RELEASES: usize = 10;
 /// How long nothing is looked for once nothing was due.
 const REST: Duration = Duration::from_mins(1);
+/// The longest that all output rests between two times that it is gone through, which asks the store for every job that is
+/// kept.
+const LONGEST_REST: Duration = Duration::from_hours(1);
 /// Jobs that are remembered while output is gone through, those that ended first.
 const REMEMBERED: usize = 10_000;
 /// Output whose job is not known is let be for so long: whoever enqueues it may be about to.
@@ -85,19 +88,20 @@ impl Retention {
         let mut progress = self.progress.lock().await;
         self.is_behind.store(false, Relaxed);
         let mut is_behind = false;
-        if is_due(progress.jobs_due, now) {
+        if is_due(progress.jobs_due, now, REST) {
             if self.prune_jobs(now, fencing).await? {
                 is_behind = true;
             } else {
                 progress.jobs_due = now.plus(REST);
             }
         }
-        if is_due(progress.sweep_due, now) {
+        let rest = sweep_rest(&self.context.settings.retention);
+        if is_due(progress.sweep_due, now, rest) {
             if self.sweep(&mut progress.sweep, now).await? {
                 is_behind = true;
             } else {
                 progress.sweep = Sweep::default();
-                progress.sweep_due = now.plus(REST);
+                progress.sweep_due = now.plus(rest);
             }
         }
         self.is_behind.store(is_behind, Relaxed);
@@ -197,6 +201,28 @@ impl Retention {
 }
 
 /// A time that is further ahead than anything is put off was that of a clock which was wrong.
-fn is_due(at: Timestamp, now: Timestamp) -> bool {
-    now >= at || at.since(now) > REST
+fn is_due(at: Timestamp, now: Timestamp, rest: Duration) -> bool {
+    now >= at || at.since(now) > rest
+}
+
+/// How long all output rests before it is gone through again: a total is kept to at once, an age with a small part of
+/// itself to spare.
+fn sweep_rest(policy: &RetentionPolicy) -> Duration {
+    if policy.output_total.is_some() { REST } else { (policy.output / 24).clamp(REST, LONGEST_REST) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_rests_for_a_small_part_of_the_time_that_it_is_kept() {
+        let rest = |output, output_total| {
+            sweep_rest(&RetentionPolicy { output, output_total, ..RetentionPolicy::default() })
+        };
+        assert_eq!(rest(RetentionPolicy::DEFAULT, None), Duration::from_hours(1));
+        assert_eq!(rest(Duration::from_hours(2), None), Duration::from_mins(5));
+        assert_eq!(rest(Duration::from_mins(1), None), Duration::from_mins(1));
+        assert_eq!(rest(RetentionPolicy::DEFAULT, Some(1)), Duration::from_mins(1));
+    }
 }

@@ -242,7 +242,7 @@ async fn cut_principal(context: &Context, id: &PrincipalId) -> Result<()> {
 
 fn cut_certificate(context: &Context, certificate: &CertificateRef) {
     for standing in context.live.of_certificate(certificate) {
-        standing.revoked();
+        standing.deny_as_revoked();
     }
 }
 

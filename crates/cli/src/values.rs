@@ -82,6 +82,11 @@ impl FromStr for Pair {
     }
 }
 
+/// `NAME=VALUE`, or `NAME` alone.
+fn named(text: &str) -> (&str, Option<&str>) {
+    text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)))
+}
+
 /// `NAME=VALUE`, or `NAME` for the value that this process has of it: so that a secret need not be an argument.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
@@ -95,14 +100,11 @@ impl FromStr for Variable {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (text, None),
-        };
+        let (name, value) = named(text);
         if name.is_empty() {
             return Err(Error::invalid("environment", format!("{text:?} is neither NAME=VALUE nor NAME")));
         }
-        Ok(Self { name: name.to_owned(), value })
+        Ok(Self { name: name.to_owned(), value: value.map(str::to_owned) })
     }
 }
 
@@ -125,10 +127,7 @@ impl FromStr for SecretVariable {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, file) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (text, None),
-        };
+        let (name, file) = named(text);
         let path = |value: &str| value.strip_prefix('@').filter(|path| !path.is_empty()).map(PathBuf::from);
         let file = match file.map(path) {
             None => None,

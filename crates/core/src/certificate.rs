@@ -169,6 +169,12 @@ pub struct JobCertificate {
     pub expires_at: Timestamp,
 }
 
+impl JobCertificate {
+    /// Certificates of one job that may be in force at a time. A worker that renews has two; the rest is for answers
+    /// that never reached it.
+    pub const MAX: usize = 8;
+}
+
 /// A certificate as the registry has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -264,11 +270,6 @@ pub enum IssuanceKind {
         /// Who holds it.
         holder: PrincipalId,
     },
-}
-
-impl JobCertificate {
-    /// Certificates of one job that may be in force at a time: of two, one is about to expire.
-    pub const MAX: usize = 8;
 }
 
 /// A signed certificate that waits to be recorded; it leaves the server only after that.

@@ -35,10 +35,10 @@ pub use worker::WorkerConfig;
 
 use source::Source;
 
-/// The names of the settings of `[worker]`.
+/// The names of the settings of a section.
 #[cfg(test)]
-pub(crate) fn worker_settings() -> impl Iterator<Item = &'static str> {
-    source::KEYS.iter().filter_map(|key| key.strip_prefix("worker."))
+pub(crate) fn settings_of(section: &str) -> impl Iterator<Item = &'static str> {
+    source::KEYS.iter().filter_map(move |key| key.strip_prefix(section)?.strip_prefix('.'))
 }
 
 /// A validated configuration.

@@ -117,14 +117,19 @@ impl JobCall {
         }
     }
 
-    fn message(&self, uri: &Uri, content: &[u8]) -> Result<Vec<u8>, Fault> {
+    /// What is asked, and whether the answer lasts as long as the job.
+    fn message(&self, uri: &Uri, content: &[u8]) -> Result<(Vec<u8>, bool), Fault> {
         let job_id = self.id.clone();
-        Ok(match self.act {
+        let message = match self.act {
             Act::Start => start(content)?.encode_to_vec(),
             Act::Stop => CancelJobRequest { job_id, ..CancelJobRequest::default() }.encode_to_vec(),
             Act::Status => GetJobStatusRequest { job_id }.encode_to_vec(),
-            Act::Output { .. } => output(job_id, uri)?.encode_to_vec(),
-        })
+            Act::Output { .. } => {
+                let request = output(job_id, uri)?;
+                return Ok((request.encode_to_vec(), request.follow));
+            }
+        };
+        Ok((message, false))
     }
 }
 
@@ -212,10 +217,8 @@ impl Translate for JobCall {
     {
         let (parts, body) = request.into_parts();
         let content = read_body(&parts, body, limits).await?;
-        let message = self.message(&parts.uri, &content)?;
+        let (message, follows) = self.message(&parts.uri, &content)?;
         let call = grpc_request(self.act.rpc(), &message, &parts.headers)?;
-        let follows =
-            parts.uri.query().is_some_and(|query| query.split('&').any(|part| part == "follow=true"));
         Ok((call, JobReply { act: self.act, follows }))
     }
 }

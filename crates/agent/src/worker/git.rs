@@ -20,8 +20,7 @@ use airunner_exec::{RunAs, resolve_user};
 use airunner_proto::job::v1::Repository;
 use tokio::task::spawn_blocking;
 
-pub(super) use self::credentials::Credential;
-use self::{cache::Cache, run::Runner};
+use self::{cache::Cache, credentials::Credential, run::Runner};
 use super::{
     confinement::Confinement,
     options::{GitOptions, JobUser, WorkerOptions, failed, make_directory, refuse},
@@ -128,19 +127,18 @@ fn who(options: &WorkerOptions, jobs: Option<RunAs>) -> Result<Option<(Option<Ru
 }
 
 /// Fetches the repository at its revision into the workspace, and returns where it is: one commit, without its history.
-/// Submodules are not fetched and no hook runs. A credential of the job's own goes before the worker's.
+/// Submodules are not fetched and no hook runs.
 pub(super) async fn fetch(
     attendant: &mut Attendant,
     confinement: &Confinement,
     workspace: &Workspace,
     repository: &Repository,
-    own: &[Credential],
 ) -> std::result::Result<PathBuf, Failed> {
     let shared = Arc::clone(&attendant.shared);
     check(repository, &shared.options.git_protocols)?;
     let url = repository.url.as_str();
-    let of_worker = of_worker(&shared.options.git).await?;
-    let credential = credentials::find(own, url).or_else(|| credentials::find(&of_worker, url));
+    let known = known(&shared.options.git).await?;
+    let credential = credentials::find(&known, url);
     let started = shared.clock.monotonic();
     let runner = Runner { attendant, confinement, url, credential, started };
     let is_ssh = url.starts_with("ssh://");
@@ -166,7 +164,7 @@ pub(super) async fn fetch(
 }
 
 /// As the file is now: who changes it need not start the worker anew.
-async fn of_worker(options: &GitOptions) -> Result<Vec<Credential>> {
+async fn known(options: &GitOptions) -> Result<Vec<Credential>> {
     let Some(file) = options.credentials.clone() else { return Ok(Vec::new()) };
     spawn_blocking(move || credentials::load(&file)).await.map_err(Error::internal)?
 }

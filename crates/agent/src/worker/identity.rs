@@ -3,6 +3,7 @@
 //! tell that `airunner-cli` knows too.
 
 use std::{
+    convert::Infallible,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -87,7 +88,7 @@ impl JobIdentity {
     }
 
     /// Renews the certificate whenever that is due, until it is dropped.
-    pub(super) async fn keep(&mut self, shared: Arc<Shared>, held: Arc<Held>) {
+    pub(super) async fn keep(&mut self, shared: Arc<Shared>, held: Arc<Held>) -> Infallible {
         loop {
             shared.clock.sleep(self.renew_after.max(LEAST_PAUSE)).await;
             let mut backoff = Backoff::default();

@@ -124,7 +124,7 @@ impl Task {
             None => workspace.path().to_owned(),
             Some(repository) => {
                 self.note(format!("fetching {}", git::shown(&repository.url)));
-                git::fetch(&mut self.attendant, confinement, workspace, &repository, &[]).await?
+                git::fetch(&mut self.attendant, confinement, workspace, &repository).await?
             }
         };
         if self.work.job.certificate.is_none() {
@@ -263,10 +263,10 @@ impl From<airunner_core::Error> for Failed {
 
 /// Renews what is to be renewed while the job runs.
 async fn renewing(identity: Option<&mut JobIdentity>, shared: Arc<Shared>, held: Arc<Held>) -> Infallible {
-    if let Some(identity) = identity {
-        identity.keep(shared, held).await;
+    match identity {
+        Some(identity) => identity.keep(shared, held).await,
+        None => std::future::pending().await,
     }
-    std::future::pending().await
 }
 
 /// Takes what a job prints to its outbox.

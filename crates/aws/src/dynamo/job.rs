@@ -373,7 +373,7 @@ impl JobRows for DynamoRows {
         if job.state == JobState::Scheduled && job.rank.is_none() {
             self.delays(&Lane::of(job));
         }
-        self.put_off_parts(&read(&before)?, job)?;
+        self.put_off_parts(&before, job)?;
         let ttl = job.finished_at.map(|at| self.ttl_of_job(at));
         self.tx.put(RowKey::of(&JOBS, &job.id.to_string()), write(job, number, ttl)?);
         if job.spec.unique && job.state.has_ended() {

@@ -11,6 +11,7 @@ use super::{
     DynamoRows,
     error::{Fault, fault},
     item::{Item, Row},
+    job,
     job_parts::overflow,
     key::{RowKey, primary},
     listing::{Bounds, Listing},
@@ -39,11 +40,12 @@ impl DynamoRows {
         self.ttl_of_job(at.plus(LIFE))
     }
 
-    /// Puts the time to live of a job's events and input off where its life goes on past what they allow for. They are
-    /// written apart from the transaction: later is never wrong.
-    pub(super) fn put_off_parts(&self, before: &Job, job: &Job) -> Result<()> {
+    /// Puts the time to live of a job's events and input off where its life goes on past what they allow for; `before` is
+    /// its row until now. They are written apart from the transaction: later is never wrong.
+    pub(super) fn put_off_parts(&self, before: &Item, job: &Job) -> Result<()> {
         let halves = |job: &Job| reach(job).since(job.created_at).as_secs() / (LIFE.as_secs() / 2);
-        if halves(job) == halves(before) {
+        // Of nearly every job that is all there is to know.
+        if halves(job) == 0 || halves(job) <= halves(&job::read(before)?) {
             return Ok(());
         }
         let until = AttributeValue::N(self.ttl_of_part(reach(job)).to_string());

@@ -6,7 +6,7 @@ use airunner_core::{Sequence, Timestamp};
 use airunner_proto::job::v1::{self as pb, job_event::Kind};
 use serde::Serialize;
 
-use super::{job::EventView, usage::size};
+use super::{job::EventView, timestamp, usage::size};
 
 /// Cells of a chart.
 const CELLS: usize = 40;
@@ -118,8 +118,7 @@ impl Span {
 }
 
 fn at(event: &pb::JobEvent) -> Option<Timestamp> {
-    let at = event.at?;
-    Some(Timestamp::from_millis(at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000))
+    event.at.as_ref().map(timestamp)
 }
 
 /// Waiting, running from each start to the end of its attempt or to the end of the line, and what else there was.
@@ -132,7 +131,8 @@ fn line(events: &[pb::JobEvent], span: &Span) -> Vec<Cell> {
         match &event.kind {
             Some(Kind::Started(_)) => since = Some(here),
             Some(Kind::AttemptEnded(_)) => {
-                let began = since.take().unwrap_or(here);
+                // The start is by the worker's clock, the end by the server's.
+                let began = since.take().unwrap_or(here).min(here);
                 cells[began..=here].iter_mut().for_each(|cell| *cell = (*cell).max(Cell::Runs));
                 cells[here] = Cell::Ended;
             }
@@ -243,6 +243,15 @@ mod tests {
         let told: Vec<_> = fields[2..].iter().map(|(_, text)| text.trim_start()).collect();
         assert_eq!(told[0], "+1.000 s  attempt 1 runs, as process 7");
         assert_eq!(told[2], "+2.000 s  attempt 1 lease expired");
+    }
+
+    #[test]
+    fn a_worker_whose_clock_is_ahead_may_start_after_the_end() {
+        let started = event(1, 1, 3_000, Kind::Started(pb::Started { process_id: 7 }));
+        let history =
+            History { events: vec![started, ended(1, 1_000, "exited", true)], ..History::default() };
+        let fields = HistoryView::new(history, FROM, FROM).fields(FROM, true);
+        assert_eq!(fields[0].1, "·············┫·························· 3.000 s");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `[jobs]`: rules for all jobs.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use airunner_app::{RetentionPolicy, Settings, job::certificate::MAX_VALIDITY};
 use airunner_core::Result;
@@ -13,6 +13,9 @@ const OUTPUT_LIMIT: u64 = 1 << 30;
 /// The least that may be set: several batches.
 const MIN_OUTPUT_LIMIT: u64 = 1 << 20;
 
+/// The shortest and the longest time that jobs can be kept: they are pruned every minute, and DynamoDB counts seconds.
+const RETENTION: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(10 * 365 * 24);
+
 /// Rules for all jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct JobsConfig {
@@ -21,10 +24,6 @@ pub struct JobsConfig {
     retention: RetentionPolicy,
     certificate_validity: Duration,
 }
-
-/// The shortest and the longest time that jobs can be kept: they are pruned every minute, and DynamoDB counts seconds.
-const RETENTION: std::ops::RangeInclusive<Duration> =
-    Duration::from_mins(1)..=Duration::from_hours(10 * 365 * 24);
 
 impl JobsConfig {
     pub(super) fn validate(source: &Source) -> Result<Self> {

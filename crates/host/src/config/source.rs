@@ -70,6 +70,7 @@ pub(super) const KEYS: &[&str] = &[
     "jobs.retention",
     "jobs.output_retention",
     "jobs.output_total",
+    "jobs.certificate_validity",
     "worker.embedded",
     "worker.same_user",
     "worker.run_as",
@@ -194,6 +195,12 @@ impl Source {
         self.settings.insert(key, Setting { value, place });
     }
 
+    fn setting(&self, key: &str) -> Option<&Setting> {
+        // One that is not there could be read, and never given.
+        debug_assert!(KEYS.contains(&key), "{key} is not among KEYS");
+        self.settings.get(key)
+    }
+
     /// The file, where there is one.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
@@ -201,12 +208,12 @@ impl Source {
 
     /// Whether the setting was given at all.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.settings.contains_key(key)
+        self.setting(key).is_some()
     }
 
     /// An error about a setting, with its place.
     pub(super) fn refuse(&self, key: &str, why: impl fmt::Display) -> Error {
-        let message = match self.settings.get(key).map(|setting| &setting.place) {
+        let message = match self.setting(key).map(|setting| &setting.place) {
             Some(Place::Line(line)) => format!("{} line {line}: {key} {why}", self.file_name()),
             Some(Place::Variable(name)) => format!("environment variable {name}: {key} {why}"),
             Some(Place::Flag(flag)) => format!("{flag}: {key} {why}"),
@@ -220,7 +227,7 @@ impl Source {
 
     /// A text.
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
-        match self.settings.get(key).map(|setting| &setting.value) {
+        match self.setting(key).map(|setting| &setting.value) {
             None => Ok(None),
             Some(Value::Text(text) | Value::Loose(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong_type(key, "a text in quotes", other)),
@@ -252,7 +259,7 @@ impl Source {
 
     /// Yes or no.
     pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>> {
-        match self.settings.get(key).map(|setting| &setting.value) {
+        match self.setting(key).map(|setting| &setting.value) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
             Some(Value::Loose(text)) => match text.as_str() {
@@ -266,7 +273,7 @@ impl Source {
 
     /// A whole number within `range`.
     pub(super) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>> {
-        let number = match self.settings.get(key).map(|setting| &setting.value) {
+        let number = match self.setting(key).map(|setting| &setting.value) {
             None => return Ok(None),
             Some(Value::Integer(number)) => u64::try_from(*number).ok(),
             Some(Value::Loose(text)) => text.parse().ok(),
@@ -295,7 +302,7 @@ impl Source {
     where
         T::Err: fmt::Display,
     {
-        let texts: Vec<&str> = match self.settings.get(key).map(|setting| &setting.value) {
+        let texts: Vec<&str> = match self.setting(key).map(|setting| &setting.value) {
             None => return Ok(None),
             Some(Value::List(texts)) => texts.iter().map(String::as_str).collect(),
             Some(Value::Loose(text)) => text.split(',').map(str::trim).collect(),

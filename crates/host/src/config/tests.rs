@@ -68,6 +68,14 @@ fn output_is_kept_as_long_as_its_job_unless_something_else_is_said() {
 }
 
 #[test]
+fn certificates_of_jobs_live_for_an_hour_or_less() {
+    let validity =
+        |jobs: &str| parse(&format!("{LEAST}[jobs]\n{jobs}")).unwrap().jobs().certificate_validity();
+    assert_eq!(validity(""), Duration::from_hours(1));
+    assert_eq!(validity("certificate_validity = \"10m\"\n"), Duration::from_mins(10));
+}
+
+#[test]
 fn a_typo_is_named_with_its_line_and_what_was_meant() {
     let says = refusal("environment = \"local\"\n\n[server]\n# a comment\napi_adr = \"127.0.0.1:1\"\n");
     assert_eq!(
@@ -153,6 +161,7 @@ fn weak_and_senseless_values_are_refused_by_name() {
         ("[jobs]\nretention = \"10s\"", "jobs.retention is \"10s\", and must be between 1m and"),
         ("[jobs]\nretention = 30", "jobs.retention"),
         ("[jobs]\nretention = \"7d\"\noutput_retention = \"8d\"", "is longer than jobs.retention, 7d"),
+        ("[jobs]\ncertificate_validity = \"2h\"", "is \"2h\", and must be between 5m and 1h"),
         ("[jobs]\noutput_total = -1", "jobs.output_total is a whole number from 0"),
         ("[worker]\nconcurrency = 65", "worker.concurrency is a whole number from 1 to 64"),
         ("[worker]\ngit_protocols = [\"ext\"]", "worker.git_protocols holds \"ext\""),

@@ -152,15 +152,8 @@ fn text(plan: &LocalPlan) -> Result<String> {
     text.push_str("\n[master_key]\n");
     line(&mut text, "keyfile", "master.key");
 
-    text.push_str(
-        "\n[jobs]\n# How long jobs are kept after their end, and their output, which goes with them at the latest.\n\
-         # retention = \"30d\"\n\
-         # output_retention = \"30d\"\n\
-         # Bytes of all output together: past them that of the job goes that ended first. 0 is no bound.\n\
-         # output_total = 0\n\
-         # Bytes of one job's output: past them the oldest goes.\n\
-         # output_limit = 1073741824\n",
-    );
+    text.push_str("\n[jobs]\n");
+    text.push_str(JOBS_KEYS);
 
     text.push_str(
         "\n[worker]\n# A worker inside the server, so that one process is a whole system.\nembedded = true\n",
@@ -174,6 +167,16 @@ fn text(plan: &LocalPlan) -> Result<String> {
     text.push_str(WORKER_KEYS);
     Ok(text)
 }
+
+/// What there is to say of all jobs, as it is where nothing is said.
+const JOBS_KEYS: &str = "\
+# unique = false                 # no job while another of its owner with the same command waits or runs
+# retention = \"30d\"              # how long a job is kept after its end
+# output_retention = \"30d\"       # and its output, which goes with it at the latest
+# output_total = 0               # bytes of all output: past them that of the job goes that ended first; 0 is no bound
+# output_limit = 1073741824      # bytes of one job's output: past them its oldest goes
+# certificate_validity = \"1h\"    # life of the certificates of jobs, which is no more; the worker renews them
+";
 
 /// What else there is to say of the worker, as it is where nothing is said.
 const WORKER_KEYS: &str = "\
@@ -208,18 +211,33 @@ fn utf8(path: &Path) -> Result<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::worker_settings;
+    use crate::config::settings_of;
+
+    /// The settings that `keys` names, as a file that says them all.
+    fn said(section: &str, keys: &str) -> Config {
+        let start = "environment = \"local\"\n[master_key]\nkeyfile = \"k\"\n";
+        let named: Vec<_> = keys.lines().map(|line| &line[2..]).collect();
+        let text = format!("{start}[{section}]\n{}", named.join("\n"));
+        Config::parse(Path::new("/home/server.toml"), &text).unwrap()
+    }
+
+    #[test]
+    fn every_setting_of_jobs_is_named_as_it_is_where_nothing_is_said() {
+        let (config, silent) = (said("jobs", JOBS_KEYS), said("jobs", ""));
+        assert_eq!(format!("{:?}", config.jobs()), format!("{:?}", silent.jobs()));
+        for key in settings_of("jobs") {
+            assert!(JOBS_KEYS.contains(&format!("# {key} = ")), "{key}");
+        }
+    }
 
     #[test]
     fn every_setting_of_the_worker_is_named_and_what_is_named_can_be_set() {
-        let start = "environment = \"local\"\n[master_key]\nkeyfile = \"k\"\n[worker]\nembedded = true\n";
-        let named = WORKER_KEYS.lines().map(|line| &line[2..]).collect::<Vec<_>>().join("\n");
-        let config = Config::parse(Path::new("/home/server.toml"), &format!("{start}{named}")).unwrap();
+        let config = said("worker", &format!("# embedded = true\n{WORKER_KEYS}"));
         assert_eq!(config.worker().git().credentials(), Some(Path::new("/home/FILE")));
-        for key in worker_settings() {
+        for key in settings_of("worker") {
             // The two that bootstrap decides itself.
             let is_decided = ["embedded", "same_user"].contains(&key);
-            assert!(is_decided || named.contains(&format!("{key} = ")), "{key}");
+            assert!(is_decided || WORKER_KEYS.contains(&format!("{key} = ")), "{key}");
         }
     }
 }

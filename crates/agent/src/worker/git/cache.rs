@@ -162,13 +162,6 @@ impl Entry {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
-    fn forget(&self) {
-        match fs::remove_file(self.directory.join(CURRENT)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => complain(&self.directory, &error),
-            _ => self.clear_away(),
-        }
-    }
-
     /// Notes that it is used.
     pub(super) fn touch(&self, now: Timestamp) -> io::Result<()> {
         open_mark(&self.directory.join("used"))?.set_modified(system_time(now))
@@ -217,7 +210,10 @@ impl Entry {
             },
             _ => None,
         };
-        self.forget();
+        match fs::remove_file(self.directory.join(CURRENT)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => complain(&self.directory, &error),
+            _ => {}
+        }
         drop(held);
         self.clear_away();
         for name in ["used", "turn"] {

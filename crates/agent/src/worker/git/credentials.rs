@@ -1,4 +1,4 @@
-//! Who a fetch says it is: credentials by the beginning of a URL, out of the worker's file or of a job. Must not put a
+//! Who a fetch says it is: credentials by the beginning of a URL, out of the worker's file. Must not put a
 //! secret anywhere but into files that nobody reads but the one git process that needs them.
 
 use std::{
@@ -20,7 +20,7 @@ const SETTING: &str = "worker.git_credentials: ";
 
 /// What proves to the server of a repository who is asking, for the URLs that begin in one way.
 #[derive(Clone, Debug)]
-pub(in crate::worker) struct Credential {
+pub(super) struct Credential {
     prefix: Prefix,
     user: Option<String>,
     proof: Proof,
@@ -43,11 +43,11 @@ struct Prefix {
 }
 
 impl Credential {
-    /// A user and a secret, for http and https. A job's own comes from here too.
+    /// A user and a secret, for http and https.
     ///
     /// # Errors
     /// A prefix that is none, and characters that a request's header or git's file can't hold. No error tells the secret.
-    pub(in crate::worker) fn new(prefix: &str, user: &str, secret: Secret) -> Result<Self> {
+    fn new(prefix: &str, user: &str, secret: Secret) -> Result<Self> {
         let prefix = Prefix::parse(prefix)?;
         if !prefix.is_http() {
             return Err(refuse("a secret is for https (or http): for ssh name a key and known_hosts"));

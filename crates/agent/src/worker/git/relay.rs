@@ -258,7 +258,7 @@ impl Relay<'_> {
         }
     }
 
-    /// Keeps it for the next job. Where that can't be done this one goes on all the same.
+    /// Keeps it for the next job, where anything is kept.
     async fn keep(&self, entry: &Entry, draft: Draft) -> Result<Repository, Refusal> {
         if !self.apart.cache.keeps() {
             return Ok(Repository::Passing(draft));

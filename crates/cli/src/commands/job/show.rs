@@ -1,7 +1,6 @@
 //! `job show`.
 
 use airunner_client::Client;
-use airunner_core::Timestamp;
 use airunner_proto::job::v1::{
     GetJobRequest, JobEvent, StreamEventsRequest, job_event::Kind, stream_events_response::Message,
 };
@@ -19,6 +18,7 @@ use crate::{
     view::{
         history::{History, HistoryView},
         job::JobView,
+        timestamp,
     },
 };
 
@@ -72,9 +72,8 @@ async fn history(client: &Client, job_id: &str) -> Result<History> {
     read(client, job_id, false, |event| {
         match (&event.kind, event.at) {
             (Some(Kind::Output(output)), Some(at)) if bytes < LOOKED_AT => {
-                let at = Timestamp::from_millis(at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000);
                 bytes += output.data.len() as u64;
-                history.printed.push((at, output.data.len() as u64));
+                history.printed.push((timestamp(&at), output.data.len() as u64));
             }
             (Some(Kind::Output(_) | Kind::Gap(_)), _) => history.is_whole = false,
             _ => {}
