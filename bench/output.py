@@ -2,7 +2,7 @@
 """How soon jobs run, how fast what they print is kept and seen, and what that does to others: a server with an embedded
 worker of its own, each figure with what it is compared with, measured in the same run.
 
-usage: bench/output.py [--seconds N] [--megabytes N] [--watchers N] [--rounds N] [--json FILE]
+usage: bench/output.py [--seconds N] [--megabytes N] [--watchers N] [--workers N] [--rounds N] [--json FILE]
 """
 
 import argparse
@@ -25,6 +25,22 @@ class Working(Stage):
     def cli(self, *args, **options):
         return subprocess.run([CLI, *args], env=self.env, check=True, capture_output=True, text=True, **options)
 
+    def join(self, workers):
+        """Workers of their own, each a process; returns them once all are there."""
+        processes = []
+        for n in range(workers):
+            name, place = f"w{n}", self.root / f"w{n}"
+            self.cli("principal", "create", name, "--type", "worker")
+            secret = self.cli("enrollment", "create", name, "--address", self.public_address).stdout.strip()
+            subprocess.run([CLI, "enroll", "--output-dir", place], env={**self.env, "AIRUNNER_ENROLL_TOKEN": secret}, check=True, capture_output=True)
+            args = ["worker", "--identity", place, "--state-dir", self.root / f"state-{n}", "--same-user"]
+            processes.append(subprocess.Popen([CLI, *args], env=self.env, stdout=self.log, stderr=self.log))
+        while self.metric("airunner_live_connections") < workers:
+            if any(process.poll() is not None for process in processes):
+                raise SystemExit("a worker ended")
+            time.sleep(0.1)
+        return processes
+
     def job(self, id):
         return json.loads(self.cli("job", "show", id, "--output", "json").stdout)
 
@@ -43,9 +59,14 @@ class Working(Stage):
 
     def intents(self):
         """How often the store was asked for what, since the start."""
-        text = urllib.request.urlopen(f"http://{self.metrics_address}/metrics").read().decode()
-        found = re.findall(r'^airunner_store_seconds_count\{[^}]*intent="(\w+)"[^}]*\} (\d+)', text, re.M)
+        found = re.findall(r'^airunner_store_seconds_count\{[^}]*intent="(\w+)"[^}]*\} (\d+)', self.metrics(), re.M)
         return {intent: int(count) for intent, count in found}
+
+    def metric(self, name):
+        return int(re.search(rf"^{name} (\d+)", self.metrics(), re.M)[1])
+
+    def metrics(self):
+        return urllib.request.urlopen(f"http://{self.metrics_address}/metrics").read().decode()
 
 
 def when(text):
@@ -104,6 +125,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--watchers", type=int, default=1_000)
+    parser.add_argument("--workers", type=int, default=20, help="so many more that are idle, to see what they cost")
     parser.add_argument("--rounds", type=int, default=3, help="of several short runs the best counts: others use the machine too")
     parser.add_argument("--sandbox", action="store_true", help="also start jobs in sandboxes, which takes a worker that may")
     parser.add_argument("--json", help="also write the figures to this file")
@@ -113,8 +135,15 @@ def main():
     try:
         stage.start()
         rates = idle(stage, args.seconds)
-        results["idle"] = rates
-        print("an idle worker and its server ask the store a second: " + ", ".join(f"{name} {rate:.1f}" for name, rate in sorted(rates.items())), flush=True)
+        workers = stage.join(args.workers)
+        crowd = idle(stage, args.seconds)
+        for process in workers:
+            process.terminate()
+        for process in workers:
+            process.wait(timeout=40)
+        results["idle"], results["idle_crowd"] = rates, crowd
+        told = (f"{name} {rates.get(name, 0):.1f} -> {crowd.get(name, 0):.1f}" for name in sorted(rates.keys() | crowd.keys()))
+        print(f"what the store is asked a second with 1 idle worker -> with {args.workers + 1}: {', '.join(told)}", flush=True)
 
         def best(name, measure, better=min):
             results[name] = better((measure() for _ in range(args.rounds)), key=lambda report: report["p50_ms"])

@@ -59,7 +59,7 @@ class Stage:
         context.load_cert_chain(home / "admin" / "cert.pem", home / "admin" / "key.pem")
         with socket.create_connection((host, int(port))) as raw, context.wrap_socket(raw, server_hostname="localhost"):
             took = time.monotonic() - began
-        self.address, self.metrics_address = addresses["api"], addresses["metrics"]
+        self.address, self.metrics_address, self.public_address = addresses["api"], addresses["metrics"], addresses["public"]
         self.env["AIRUNNER_SERVER"] = f"https://{self.address}"
         return took
 

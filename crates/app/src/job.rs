@@ -16,6 +16,7 @@ use airunner_core::{
     Result, Timestamp, Usage,
 };
 use airunner_pki::sha256;
+use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
 use crate::{
@@ -333,10 +334,10 @@ impl Jobs {
     }
 }
 
-/// Returns when `notify` is woken, or after `at_most`.
-pub(crate) async fn wait(context: &Context, notify: &Notify, at_most: Duration) {
+/// Returns when `notify` is woken, or after `at_most`; whether it was woken.
+pub(crate) async fn wait(context: &Context, notify: &Notify, at_most: Duration) -> bool {
     let woken = std::pin::pin!(notify.notified());
-    futures_util::future::select(woken, context.clock.sleep(at_most)).await;
+    matches!(select(woken, context.clock.sleep(at_most)).await, Either::Left(_))
 }
 
 /// Takes back every lease of a principal that may hold none.

@@ -8,20 +8,23 @@ use std::{
 use airunner_core::{Clock, Monotonic, Timestamp};
 use airunner_net::system::SystemClock;
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 /// The shifted clock.
 #[derive(Debug, Default)]
 pub struct ShiftedClock {
     wall: AtomicI64,
     steady: AtomicI64,
+    advanced: Notify,
 }
 
 impl ShiftedClock {
-    /// Lets time pass: wall and monotonic time alike.
+    /// Lets time pass: wall and monotonic time alike. Whoever sleeps no longer than that wakes.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.wall.fetch_add(millis, SeqCst);
         self.steady.fetch_add(millis, SeqCst);
+        self.advanced.notify_waiters();
     }
 
     /// Sets the wall clock alone ahead or back, as a broken machine does.
@@ -42,6 +45,17 @@ impl Clock for ShiftedClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        SystemClock.sleep(duration).await;
+        let until = self.monotonic().plus(duration);
+        loop {
+            let advanced = self.advanced.notified();
+            let left = until.since(self.monotonic());
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = SystemClock.sleep(left) => return,
+                () = advanced => {}
+            }
+        }
     }
 }

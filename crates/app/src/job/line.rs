@@ -135,6 +135,8 @@ pub struct WorkerLine {
     held: HashMap<JobId, Held>,
     outbox: VecDeque<LineMessage>,
     notify: Arc<Notify>,
+    /// Whether there may be something to take: since the last time it was woken, or got room.
+    is_expectant: bool,
     said_at: Option<Monotonic>,
     ended: bool,
     _queues: Subscription,
@@ -180,6 +182,7 @@ impl WorkerLine {
             held: HashMap::new(),
             outbox: VecDeque::new(),
             notify,
+            is_expectant: true,
             said_at: None,
             ended: false,
             context,
@@ -213,7 +216,7 @@ impl WorkerLine {
             self.repeat_lost().await?;
             self.take().await?;
             if self.outbox.is_empty() && !self.keep_alive() {
-                wait(&self.context, &self.notify, self.patience()).await;
+                self.is_expectant |= wait(&self.context, &self.notify, self.patience()).await;
             }
         }
     }
@@ -243,6 +246,7 @@ impl WorkerLine {
         });
         let Some(control) = held_still else {
             self.held.remove(&job_id);
+            self.is_expectant = true;
             self.outbox.push_back(LineMessage::LeaseLost { job_id, attempt });
             return Ok(());
         };
@@ -312,7 +316,7 @@ impl WorkerLine {
             && self.held.get(&job.id).is_none_or(|held| held.attempt != job.attempt)
     }
 
-    /// How long to wait when there is nothing to say. Whoever holds nothing is woken when there is something to take.
+    /// How long to wait when there is nothing to say.
     fn patience(&self) -> Duration {
         if !self.held.is_empty() {
             POLL
@@ -323,10 +327,12 @@ impl WorkerLine {
         }
     }
 
-    /// Leases as many jobs as the worker has room for.
+    /// Leases as many jobs as the worker has room for. The store is not asked by every line again and again: what fills a
+    /// queue wakes its lines, and where that is missed, whoever looks at all queues for all of them does
+    /// ([`Jobs::watch_queues`](super::Jobs::watch_queues)).
     async fn take(&mut self) -> Result<()> {
         let room = self.max_jobs.saturating_sub(self.held.len());
-        if room == 0 {
+        if room == 0 || !std::mem::take(&mut self.is_expectant) {
             return Ok(());
         }
         let now = self.context.now();

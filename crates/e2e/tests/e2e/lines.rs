@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use airunner_core::{Clock as _, PrincipalType};
+use airunner_core::{Clock as _, Intent, PrincipalType};
 use airunner_e2e::{Gates, Point, RawClient, TestServer, TestServerOptions};
 use airunner_proto::job::v1::{
     Claim, DequeueJobsRequest, GetJobRequest, GetJobResponse, JobSpec, JobState,
@@ -192,5 +192,37 @@ async fn an_idle_line_hears_of_the_server_s_end_at_once() {
     bed.server.app.fleet.drain();
     let told = tokio::time::timeout(AT_ONCE, worker.next()).await.expect("it is woken, and does not look");
     assert!(matches!(told, Message::Drain(_)), "{told:?}");
+    bed.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_line_asks_the_store_for_nothing_and_is_there_when_a_job_comes() {
+    let bed = Bed::new().await;
+    let asked = || {
+        let latency = |intent| bed.server.stores.measures.latency(intent);
+        let count = |intent| latency(intent).counts().into_iter().map(|(_, count)| count).sum::<u64>();
+        [Intent::LeaseJobs, Intent::ListJobs, Intent::JobControls].map(count)
+    };
+    let mut worker = bed.open(line("default", THIS, &[])).await;
+    let mut silent = async || {
+        let said = worker.waiting();
+        tokio::pin!(said);
+        loop {
+            tokio::select! {
+                () = &mut said => break,
+                () = bed.server.advance(Duration::from_millis(1_500)) => {}
+            }
+        }
+    };
+    // Another line of this process may have taken jobs until a minute has passed.
+    for _ in 0..5 {
+        silent().await;
+    }
+    let before = asked();
+    silent().await;
+    silent().await;
+    assert_eq!(asked(), before);
+    let id = enqueue(&bed.user, job("true")).await;
+    assert_eq!(worker.claim().await.job.unwrap().job_id, id);
     bed.server.stop().await;
 }
