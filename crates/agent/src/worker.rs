@@ -1,9 +1,11 @@
 //! The worker: waits for jobs, runs them, publishes what they print, and says how they ended. What a job is allowed to do
 //! is decided by the server; how a process is run, by `airunner-exec`.
 //!
-//! Output that is not acknowledged is kept in memory, at most 8 MiB of all jobs together (and 512 KiB of each); then the
-//! jobs wait. It does not survive the worker: a worker that dies loses its leases, and its jobs run again.
+//! Output that is not acknowledged is kept in memory, at most 32 MiB of all jobs together (and 512 KiB of each), and then,
+//! if the server takes nothing, on disk ([`WorkerOptions::output_buffer`]); after that the jobs wait. It does not survive
+//! the worker: a worker that dies loses its leases, and its jobs run again.
 
+mod batch;
 mod complete;
 mod confinement;
 mod git;
@@ -16,6 +18,7 @@ mod outbox;
 mod process;
 mod publisher;
 mod shared;
+mod spool;
 mod task;
 mod used;
 mod workspace;

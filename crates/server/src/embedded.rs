@@ -147,6 +147,7 @@ fn worker_options(config: &Config) -> WorkerOptions {
         isolation: worker.isolation(),
         best_effort: worker.best_effort(),
         host_network: worker.host_network(),
+        output_buffer: worker.output_buffer().unwrap_or(WorkerOptions::OUTPUT_BUFFER),
         drain: config.server().drain(),
         user,
         ..WorkerOptions::new(state_dir(config))

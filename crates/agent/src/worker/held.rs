@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn held() -> (Arc<Held>, mpsc::UnboundedReceiver<Control>) {
-        let outbox = Outbox::new(1, 1_000, Duration::ZERO, Arc::default());
+        let outbox = Outbox::new(1, 1_000, None, Duration::ZERO, Arc::default());
         let lease = (Duration::from_secs(30), Monotonic::default());
         Held::new(("job".to_owned(), 1, "token".to_owned()), lease, outbox)
     }

@@ -128,7 +128,8 @@ fn claimed(shared: &Arc<Shared>, mut claim: Claim) -> Result<()> {
     let length = length.unwrap_or(shared.options.visibility);
     let now = shared.clock.monotonic();
     let patience = if job.terminal.is_some() { FLUSH_ECHO_AFTER } else { FLUSH_AFTER };
-    let outbox = Outbox::new(job.attempt, shared.output_limit(), patience, Arc::clone(&shared.wake));
+    let (memory, spool) = shared.output_room();
+    let outbox = Outbox::new(job.attempt, memory, spool, patience, Arc::clone(&shared.wake));
     let name = (job.job_id.clone(), job.attempt, claim.task_token);
     let (held, controls) = Held::new(name, (length, now), outbox);
     tracing::info!(job = held.job_id, attempt = held.attempt, owner = job.owner, "took a job");

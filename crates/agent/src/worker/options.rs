@@ -67,6 +67,9 @@ pub struct WorkerOptions {
     pub git: GitOptions,
     /// The PATH of jobs that set none, and git's.
     pub path: String,
+    /// Bytes on disk at most, of all jobs together and for each an equal share, that hold what jobs print while the server
+    /// takes nothing and memory is full; then they wait. 0 for none.
+    pub output_buffer: u64,
     /// How long jobs may go on once it is told to stop.
     pub drain: Duration,
     /// How long it runs.
@@ -122,6 +125,9 @@ impl GitOptions {
 }
 
 impl WorkerOptions {
+    /// Bytes of output that are kept on disk where nothing is said.
+    pub const OUTPUT_BUFFER: u64 = 1 << 30;
+
     /// The usual worker: one job at a time of the queue `default`, as `nobody`, without isolation but of jobs that ask for
     /// it, over https and ssh.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
@@ -139,6 +145,7 @@ impl WorkerOptions {
             git_protocols: vec!["https".to_owned(), "ssh".to_owned()],
             git: GitOptions::default(),
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+            output_buffer: Self::OUTPUT_BUFFER,
             drain: Duration::from_secs(30),
             run: Run::UntilShutdown,
         }
@@ -170,6 +177,8 @@ pub(super) struct Site {
     pub(super) work: PathBuf,
     /// Where jobs find their certificates.
     pub(super) identities: PathBuf,
+    /// Where output is kept that memory has no room for.
+    pub(super) output: PathBuf,
     /// Where running jobs are marked.
     pub(super) marks: PathBuf,
     /// Whom jobs run as; none is the worker's own user.
@@ -189,13 +198,14 @@ impl Site {
         // Those who run jobs pass through, and can't look around.
         make_directory(&state, 0o711)?;
         let lock = take_possession(&state)?;
-        let (work, marks, identities) = (state.join("work"), state.join("marks"), state.join("identities"));
-        for directory in [&work, &identities] {
+        let [work, identities, output, marks] =
+            ["work", "identities", "output", "marks"].map(|name| state.join(name));
+        for (directory, mode) in [(&work, 0o711), (&identities, 0o711), (&output, 0o700)] {
             match fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed("clear", directory)(error));
                 }
-                _ => make_directory(directory, 0o711)?,
+                _ => make_directory(directory, mode)?,
             }
         }
         make_directory(&marks, 0o700)?;
@@ -203,7 +213,7 @@ impl Site {
             check_way(&work, user, "worker.state_dir", "jobs run")?;
         }
         let git = git::Site::prepare(options, &state, user)?;
-        Ok(Self { work, identities, marks, user, cgroups: cgroups(options)?, git, _lock: lock })
+        Ok(Self { work, identities, output, marks, user, cgroups: cgroups(options)?, git, _lock: lock })
     }
 }
 

@@ -60,7 +60,7 @@ impl Session<'_> {
         let mut answers = answers.into_inner();
         loop {
             let woken = self.shared.wake.notified();
-            self.send(&batches);
+            self.send(&batches).await;
             tokio::select! {
                 answer = next(&mut answers) => {
                     backoff.reset();
@@ -72,12 +72,22 @@ impl Session<'_> {
         }
     }
 
-    fn send(&mut self, batches: &mpsc::Sender<PublishEventsRequest>) {
+    async fn send(&mut self, batches: &mpsc::Sender<PublishEventsRequest>) {
         let now = self.shared.clock.monotonic();
         for held in self.shared.held() {
             while self.under_way.len() < UNDER_WAY
-                && let Some(events) = held.outbox.take_batch(now)
+                && let Some(batch) = held.outbox.take_batch(now)
             {
+                let events = match batch.load().await {
+                    Ok(events) => events,
+                    Err(error) => {
+                        tracing::error!(job = held.job_id, %error, "output that was kept on disk can't be read");
+                        held.break_off(&format!(
+                            "it was kept on the worker's disk and can't be read: {error}"
+                        ));
+                        break;
+                    }
+                };
                 let request = PublishEventsRequest { task_token: held.token.clone(), events };
                 // It has room, and where its other end is gone the answers end too.
                 let _gone = batches.try_send(request);

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     held::Held,
     options::{Run, Site, WorkerOptions},
+    spool::Spool,
 };
 
-/// Bytes of output that all jobs together may have unacknowledged.
-const OUTPUT_LIMIT: usize = 32 * 1024 * 1024;
-/// Bytes that each may have at least.
+/// Bytes of unacknowledged output of all jobs together that are kept in memory.
+const OUTPUT_IN_MEMORY: usize = 32 * 1024 * 1024;
+/// Bytes of each job at least.
 const LEAST_OUTPUT: usize = 512 * 1024;
 /// How long the end of a job waits for the line to be made narrower.
 const NARROWING: Duration = Duration::from_secs(5);
@@ -92,9 +93,12 @@ impl Shared {
         }
     }
 
-    /// Bytes of unacknowledged output that one job may have.
-    pub(super) fn output_limit(&self) -> usize {
-        (OUTPUT_LIMIT / self.options.concurrency.max(1) as usize).max(LEAST_OUTPUT)
+    /// Where one job's unacknowledged output is kept: so many bytes of it in memory, and the rest on disk.
+    pub(super) fn output_room(&self) -> (usize, Option<Spool>) {
+        let jobs = self.options.concurrency.max(1);
+        let memory = (OUTPUT_IN_MEMORY / jobs as usize).max(LEAST_OUTPUT);
+        let disk = self.options.output_buffer / u64::from(jobs);
+        (memory, (disk > 0).then(|| Spool::new(self.site.output.clone(), disk)))
     }
 
     /// The jobs that are held.

@@ -49,7 +49,7 @@ pub(super) async fn run(
     let usage = task.attendant.used.at(level);
     held.outbox.settled().await;
     let outcome = held.outbox.failure().map_or(outcome, |why| {
-        Some(Outcome::Failed(format!("the server did not take what the job printed: {why}")))
+        Some(Outcome::Failed(format!("the server did not get what the job printed: {why}")))
     });
     let is_over = if let Some(outcome) = outcome.filter(|_| !held.lost.is_cancelled()) {
         shared.narrow().await;
@@ -276,8 +276,7 @@ async fn print(shared: Arc<Shared>, held: Arc<Held>, mut output: Output) {
             Stream::Stdout => OutputStream::Stdout,
             Stream::Stderr => OutputStream::Stderr,
         };
-        let (at, now) = (shared.clock.now(), shared.clock.monotonic());
-        if !held.outbox.push_output(stream, &chunk.bytes, at, now).await {
+        if !held.outbox.push_output(stream, &chunk.bytes, &*shared.clock).await {
             return;
         }
     }

@@ -11,8 +11,8 @@ use crate::bed::{Bed, Proxy, Worker, is_alive, lines, loaded, open_directory, sh
 const COUNTING: &str =
     "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; [ $((i % 30)) -ne 0 ] || sleep 0.01; done";
 
-fn counted() -> String {
-    (1..=3_000).flat_map(|n: u32| [n.to_string(), "\n".to_owned()]).collect()
+fn numbers(last: u32) -> String {
+    (1..=last).flat_map(|n| [n.to_string(), "\n".to_owned()]).collect()
 }
 
 #[tokio::test]
@@ -28,7 +28,33 @@ async fn output_survives_lost_connections_without_gap_or_repeat() {
     }
     let report = watch.end().await;
     assert_eq!((report.state(), report.exit()), (JobState::Completed, Some(How::Code(0))));
-    assert!(report.text() == counted(), "{}", report.text());
+    assert!(report.text() == numbers(3_000), "{}", report.text());
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_goes_on_printing_while_the_server_takes_nothing_and_nothing_of_it_is_lost() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::to(bed.server.addresses.api).await;
+    let worker = Worker::start(bed.client_through(&proxy), open_directory(), |options| {
+        options.concurrency = 64;
+        options.output_buffer = 64 * (4 << 20);
+    });
+    let place = open_directory();
+    let at = |name: &str| place.path().join(name);
+    // Far more than memory holds of one job among 64.
+    let line = "echo ready; until [ -e go ]; do sleep 0.01; done; seq 500000; : > printed";
+    let job_id = bed.submit(shell(&format!("cd {}; {line}", place.path().display()))).await;
+    let mut watch = bed.watch(&job_id);
+    watch.until(|seen| !seen.stdout.is_empty()).await;
+    proxy.hold_to_server();
+    std::fs::write(at("go"), "").unwrap();
+    until(async || at("printed").exists()).await;
+    assert_eq!(std::fs::read_dir(worker.state.path().join("output")).unwrap().count(), 0);
+    proxy.lose();
+    let report = watch.end().await;
+    assert_eq!((report.state(), report.exit()), (JobState::Completed, Some(How::Code(0))));
+    assert!(report.text() == format!("ready\n{}", numbers(500_000)));
     worker.stop().await.unwrap();
 }
 
@@ -46,7 +72,7 @@ async fn output_survives_an_exchanged_identity_without_gap_or_repeat() {
     }
     let report = watch.end().await;
     assert_eq!(report.exit(), Some(How::Code(0)));
-    assert!(report.text() == counted(), "{}", report.text());
+    assert!(report.text() == numbers(3_000), "{}", report.text());
     // The next job comes over the new connection.
     assert_eq!(bed.run(shell("echo more")).await.text(), "more\n");
     worker.stop().await.unwrap();
@@ -141,15 +167,14 @@ async fn a_lease_that_the_worker_has_let_go_of_is_not_taken_up_again() {
 #[tokio::test]
 async fn a_lease_is_extended_at_a_third_of_its_length() {
     let bed = Bed::new().await;
-    let clock = bed.server.clock.clone();
-    let worker = Worker::start_at(clock.clone(), bed.client(), open_directory(), |options| {
+    let worker = Worker::start_at(bed.server.clock.clone(), bed.client(), open_directory(), |options| {
         options.visibility = Duration::from_secs(10);
     });
     let job_id = bed.submit(shell("echo ready; exec sleep 1000")).await;
     bed.watch(&job_id).until(|seen| !seen.stdout.is_empty()).await;
     for _ in 0..4 {
         let before = bed.job(&job_id).await.lease_deadline.unwrap();
-        clock.advance(Duration::from_secs(4));
+        bed.server.advance(Duration::from_secs(4)).await;
         until(async || bed.job(&job_id).await.lease_deadline.unwrap().seconds >= before.seconds + 4).await;
     }
     assert_eq!(bed.job(&job_id).await.attempt, 1);

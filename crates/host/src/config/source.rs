@@ -85,6 +85,7 @@ pub(super) const KEYS: &[&str] = &[
     "worker.git_credentials",
     "worker.git_user",
     "worker.concurrency",
+    "worker.output_buffer",
     "worker.queues",
     "worker.strict_order",
     "worker.labels",

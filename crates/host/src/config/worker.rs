@@ -10,6 +10,8 @@ use super::{environment::Environment, git::GitConfig, source::Source};
 const PROTOCOLS: &[&str] = &["https", "ssh", "http", "git", "file"];
 /// Jobs at a time at most: what one request for work may ask for.
 const MAX_CONCURRENCY: u64 = 64;
+/// Bytes that a buffer may have at most.
+const MAX_BUFFER: u64 = 1 << 50;
 /// Labels that one worker may have.
 const MAX_LABELS: usize = 50;
 /// Queues that one worker may serve.
@@ -30,6 +32,7 @@ pub struct WorkerConfig {
     queues: Vec<QueueName>,
     strict_order: bool,
     labels: Labels,
+    output_buffer: Option<u64>,
 }
 
 impl WorkerConfig {
@@ -84,6 +87,7 @@ impl WorkerConfig {
             queues,
             strict_order: source.boolean("worker.strict_order")?.unwrap_or(false),
             labels: labels(source)?,
+            output_buffer: source.integer("worker.output_buffer", 0..=MAX_BUFFER)?,
         })
     }
 
@@ -145,6 +149,11 @@ impl WorkerConfig {
     /// What it is, for jobs that require it of their worker.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// Bytes on disk for what jobs print while the server takes nothing; what is not set is the worker's own business.
+    pub fn output_buffer(&self) -> Option<u64> {
+        self.output_buffer
     }
 }
 
