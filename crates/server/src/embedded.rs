@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -17,7 +18,8 @@ use airunner_host::{Config, GitConfig};
 use airunner_net::TlsProfile;
 use airunner_pki::{PrivateKey, sha256};
 use data_encoding::HEXLOWER;
-use tokio::sync::watch;
+use rustix::process::{getpriority_process, setpriority_process};
+use tokio::{runtime::Builder, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 /// Its principal.
@@ -25,8 +27,45 @@ const ID: &str = "embedded-worker";
 /// Where a server that runs as root keeps the workspaces, which other users' jobs must be able to reach.
 const ROOT_STATE: &str = "/var/lib/airunner";
 
-/// Runs the worker until `shutdown`, or until it is denied.
-pub async fn run(app: Arc<App>, config: Config, api: SocketAddr, shutdown: CancellationToken) {
+/// How far the worker's threads, and so its jobs, stand back behind the server's, as nice(2) counts: what a job prints
+/// must not hold up a revocation.
+const NICE: i32 = 10;
+
+/// Runs the worker on threads of its own until `shutdown`, or until it is denied.
+///
+/// # Errors
+/// `internal` where there are no threads to be had.
+pub fn start(
+    app: Arc<App>,
+    config: Config,
+    api: SocketAddr,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<()>> {
+    let stand_back = stand_back()?;
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("worker")
+        .on_thread_start(stand_back)
+        .build()
+        .map_err(Error::internal)?;
+    let work = move || {
+        stand_back();
+        runtime.block_on(run(app, config, api, shutdown));
+    };
+    thread::Builder::new().name("worker".to_owned()).spawn(work).map_err(Error::internal)
+}
+
+/// What makes a thread stand back. A thread begins with the priority of the one that made it, so this is none that adds up.
+fn stand_back() -> Result<impl Fn() + Copy + Send + Sync> {
+    let own = getpriority_process(None).map_err(Error::internal)?;
+    Ok(move || {
+        if let Err(error) = setpriority_process(None, own + NICE) {
+            tracing::warn!(%error, "the worker inside this server has the server's own priority");
+        }
+    })
+}
+
+async fn run(app: Arc<App>, config: Config, api: SocketAddr, shutdown: CancellationToken) {
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = run_once(&app, &config, api, &shutdown).await else { return };

@@ -172,7 +172,7 @@ async fn serve(flags: Flags) -> Result<()> {
     check_roots(&app, &config, &options.tls).await?;
     let mut server = Server::start(app.clone(), sockets, &options).await?;
     check_in_background(&stores, &mut server);
-    let worker = start_worker(&plan, app, addresses);
+    let worker = start_worker(&plan, app, addresses)?;
     announce(&addresses, flags.ready_fd)?;
     say_what_it_means(&plan, &addresses);
     signals.until_stopped(&server).await;
@@ -332,24 +332,25 @@ fn harden() {
 /// The worker inside this server, if it has one.
 struct EmbeddedWorker {
     shutdown: CancellationToken,
-    task: Option<tokio::task::JoinHandle<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl EmbeddedWorker {
     async fn stop(self) {
         self.shutdown.cancel();
-        if let Some(Err(error)) = futures_util::future::OptionFuture::from(self.task).await {
-            tracing::error!(%error, "the worker inside this server did not end well");
+        let Some(thread) = self.thread else { return };
+        if !matches!(tokio::task::spawn_blocking(|| thread.join()).await, Ok(Ok(()))) {
+            tracing::error!("the worker inside this server did not end well");
         }
     }
 }
 
-fn start_worker(plan: &Plan, app: Arc<App>, addresses: Addresses) -> EmbeddedWorker {
+fn start_worker(plan: &Plan, app: Arc<App>, addresses: Addresses) -> Result<EmbeddedWorker> {
     let shutdown = CancellationToken::new();
     let wanted = plan.config.worker().embedded() && !plan.options.no_auth;
-    let task = wanted
-        .then(|| tokio::spawn(embedded::run(app, plan.config.clone(), addresses.api, shutdown.clone())));
-    EmbeddedWorker { shutdown, task }
+    let start = || embedded::start(app, plan.config.clone(), addresses.api, shutdown.clone());
+    let thread = wanted.then(start).transpose()?;
+    Ok(EmbeddedWorker { shutdown, thread })
 }
 
 /// After an unclean stop the log's recovery is enough to serve; damage is looked for meanwhile.

@@ -138,6 +138,13 @@ async fn reads_no_secret(level: Isolation) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_stand_back_behind_their_server() {
+    let running = Running::start(Isolation::None).await;
+    let own = rustix::process::getpriority_process(None).unwrap();
+    assert_eq!(running.run("nice").await.stdout, format!("{}\n", (own + 10).min(19)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_worker_follows_a_new_ca_without_a_restart() {
     let running = Running::start(Isolation::None).await;
     assert_eq!(running.run("echo before").await.stdout, "before\n");
