@@ -87,7 +87,7 @@ pub struct BenchReport {
     /// For `floor`: issuances a second that the machine's CPUs allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_per_second: Option<f64>,
-    /// For `watch`: seconds that the job took.
+    /// For `watch`: seconds from the job's first output to its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_seconds: Option<f64>,
 }

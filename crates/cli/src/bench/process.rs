@@ -6,8 +6,8 @@ use airunner_client::Result;
 use airunner_core::{Clock as _, Error};
 use airunner_net::system::SystemClock;
 use airunner_proto::job::v1::{
-    GetJobRequest, Isolation, Job, JobSpec, StartJobRequest, StreamEventsRequest, StreamEventsResponse,
-    WriteJobInputRequest, job_event::Kind, stream_events_response::Message,
+    Isolation, JobSpec, StartJobRequest, StreamEventsRequest, StreamEventsResponse, WriteJobInputRequest,
+    job_event::Kind, stream_events_response::Message,
 };
 use tokio::task::JoinSet;
 use tonic::Streaming;
@@ -26,7 +26,7 @@ const LINE: usize = 5_000;
 pub(super) struct Watched {
     /// Of every event how long after it was printed it was there.
     pub(super) lag: Measured,
-    /// How long the job took.
+    /// How long the job took, from its first output to its last.
     pub(super) job_seconds: f64,
 }
 
@@ -76,16 +76,19 @@ impl Stage {
         let (began, cpu) = (SystemClock.monotonic(), process_cpu());
         self.client.jobs().write_job_input(begin).await?;
         let mut all = Tally::default();
+        let mut job = Duration::ZERO;
         while let Some(watched) = watchers.join_next().await {
             match watched.map_err(Error::internal)? {
-                Ok(tally) => all.merge(tally),
+                Ok((tally, printing)) => {
+                    all.merge(tally);
+                    job = job.max(printing);
+                }
                 Err(error) => all.failed(error.to_string()),
             }
         }
         let took = SystemClock.monotonic().since(began);
         let cpu = process_cpu().saturating_sub(cpu);
-        let job = self.client.jobs().get_job(GetJobRequest { job_id }).await?.into_inner().job;
-        Ok(Watched { lag: all.measured(took, cpu), job_seconds: job.as_ref().map_or(0.0, seconds) })
+        Ok(Watched { lag: all.measured(took, cpu), job_seconds: job.as_secs_f64() })
     }
 
     /// The job's events from the first on: the stream is in force.
@@ -102,23 +105,21 @@ impl Stage {
     }
 }
 
-/// How long after its reading by the worker each piece of output was here.
-async fn lags(mut events: Streaming<StreamEventsResponse>) -> Result<Tally> {
+/// How long after its reading by the worker each piece of output was here, and how long after the first the last was read.
+async fn lags(mut events: Streaming<StreamEventsResponse>) -> Result<(Tally, Duration)> {
     let mut tally = Tally::default();
+    let mut first = None;
+    let mut printing = Duration::ZERO;
     while let Some(answer) = events.message().await? {
         let Some(Message::Event(event)) = answer.message else { continue };
         if let (Some(at), Some(Kind::Output(_))) = (event.at, &event.kind) {
             let now = u64::try_from(SystemClock.now().as_millis()).unwrap_or_default();
-            let lag = Duration::from_millis(now).saturating_sub(since_epoch(at));
-            tally.done(1, lag);
+            let at = since_epoch(at);
+            tally.done(1, Duration::from_millis(now).saturating_sub(at));
+            printing = at.saturating_sub(*first.get_or_insert(at));
         }
     }
-    Ok(tally)
-}
-
-fn seconds(job: &Job) -> f64 {
-    let times = job.started_at.zip(job.finished_at);
-    times.map_or(0.0, |(began, ended)| since_epoch(ended).saturating_sub(since_epoch(began)).as_secs_f64())
+    Ok((tally, printing))
 }
 
 fn since_epoch(at: prost_types::Timestamp) -> Duration {
