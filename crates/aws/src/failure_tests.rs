@@ -162,7 +162,7 @@ fn chunk() -> OutputChunk {
         sequence: Sequence::new(1, 1),
         at: Timestamp::from_millis(1),
         stream: OutputStream::Stdout,
-        bytes: b"a".to_vec(),
+        bytes: b"a"[..].into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Output of a job: bytes in order of arrival, kept outside the rows, and the port that keeps them.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{JobId, Result, Sequence, Timestamp};
@@ -25,7 +26,7 @@ pub struct OutputChunk {
     /// Where from.
     pub stream: OutputStream,
     /// The bytes, at most 256 KiB.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// What a read brought.

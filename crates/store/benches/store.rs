@@ -305,7 +305,7 @@ fn output(criterion: &mut Criterion) {
                 sequence: Sequence::new(1, n),
                 at: NOW,
                 stream: OutputStream::Stdout,
-                bytes: vec![7; 256 * 1024],
+                bytes: vec![7; 256 * 1024].into(),
             };
             let work: Vec<_> = (0..batches)
                 .map(|_| {

@@ -24,6 +24,8 @@ const BATCH_EVENTS: usize = 50;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Bytes of one output event, to which smaller pieces are put together.
 const EVENT_BYTES: usize = 64 * 1024;
+/// Bytes of a piece of output that is an event of its own, and not copied.
+const WHOLE: usize = EVENT_BYTES / 2;
 /// Events that may wait for their acknowledgement, however small; and one more for every so many bytes on disk.
 const MOST_EVENTS: usize = 4_096;
 const SPOOLED_EVENT_BYTES: u64 = 16 * 1024;
@@ -118,10 +120,10 @@ impl Outbox {
     }
 
     /// Takes output in, and waits while there is too much of it. Returns false when nobody wants it any more.
-    pub(super) async fn push_output(&self, stream: OutputStream, bytes: &[u8], clock: &dyn Clock) -> bool {
+    pub(super) async fn push_output(&self, stream: OutputStream, bytes: Bytes, clock: &dyn Clock) -> bool {
         loop {
             let mut moved = pin!(self.moved.notified());
-            let (may_spill, is_stalled) = match self.offer(stream, bytes, clock) {
+            let (may_spill, is_stalled) = match self.offer(stream, &bytes, clock) {
                 Offer::Taken => break,
                 Offer::Unwanted => return false,
                 Offer::Full { may_spill, is_stalled } => (may_spill, is_stalled),
@@ -253,7 +255,7 @@ impl Outbox {
         self.lock().failure.clone()
     }
 
-    fn offer(&self, stream: OutputStream, bytes: &[u8], clock: &dyn Clock) -> Offer {
+    fn offer(&self, stream: OutputStream, bytes: &Bytes, clock: &dyn Clock) -> Offer {
         let mut state = self.lock();
         if state.abandoned {
             return Offer::Unwanted;
@@ -327,7 +329,7 @@ impl Outbox {
         &self,
         state: &mut State,
         stream: OutputStream,
-        bytes: &[u8],
+        bytes: &Bytes,
         at: Timestamp,
         now: Monotonic,
     ) {
@@ -341,7 +343,12 @@ impl Outbox {
             held.extend_from_slice(bytes);
             return;
         }
-        self.add(state, Content::Output(stream, bytes.into()), at, now);
+        let content = if bytes.len() < WHOLE {
+            Content::Output(stream, bytes[..].into())
+        } else {
+            Content::Sealed(stream, bytes.clone())
+        };
+        self.add(state, content, at, now);
     }
 
     fn add(&self, state: &mut State, content: Content, at: Timestamp, now: Monotonic) {
@@ -380,7 +387,7 @@ mod tests {
     }
 
     async fn push(outbox: &Outbox, stream: OutputStream, bytes: &[u8]) -> bool {
-        outbox.push_output(stream, bytes, &FakeClock::new()).await
+        outbox.push_output(stream, bytes.to_vec().into(), &FakeClock::new()).await
     }
 
     async fn batch(outbox: &Outbox, now: Monotonic) -> Option<Vec<JobEvent>> {
@@ -483,7 +490,7 @@ mod tests {
         let streams = [OutputStream::Stdout, OutputStream::Stderr];
         let pieces: Vec<_> =
             (0..31_u8).map(|n| (BASE + 1 + u64::from(n), streams[usize::from(n) % 2], vec![n; 10])).collect();
-        let push = |n: usize| outbox.push_output(pieces[n].1, &pieces[n].2, &clock);
+        let push = |n: usize| outbox.push_output(pieces[n].1, pieces[n].2.clone().into(), &clock);
         for n in 0..10 {
             assert!(push(n).await);
         }
@@ -513,7 +520,7 @@ mod tests {
     async fn a_server_that_is_slower_than_the_job_holds_it_back() {
         let directory = tempfile::tempdir().unwrap();
         let (outbox, clock) = (spooling(directory.path()), FakeClock::new());
-        let push = |stream| outbox.push_output(stream, &[0; 60], &clock);
+        let push = |stream| outbox.push_output(stream, vec![0; 60].into(), &clock);
         assert!(push(OutputStream::Stdout).await);
         let mut waiting = Box::pin(push(OutputStream::Stderr));
         assert!((&mut waiting).now_or_never().is_none());
@@ -529,7 +536,7 @@ mod tests {
     async fn a_disk_that_takes_nothing_is_as_if_there_were_none() {
         let directory = tempfile::tempdir().unwrap();
         let (outbox, clock) = (spooling(&directory.path().join("missing")), FakeClock::new());
-        let push = |stream| outbox.push_output(stream, &[0; 60], &clock);
+        let push = |stream| outbox.push_output(stream, vec![0; 60].into(), &clock);
         assert!(push(OutputStream::Stdout).await);
         let acknowledged = async {
             clock.wait_for_sleepers(1).await;

@@ -276,7 +276,7 @@ async fn print(shared: Arc<Shared>, held: Arc<Held>, mut output: Output) {
             Stream::Stdout => OutputStream::Stdout,
             Stream::Stderr => OutputStream::Stderr,
         };
-        if !held.outbox.push_output(stream, &chunk.bytes, &*shared.clock).await {
+        if !held.outbox.push_output(stream, chunk.bytes.into(), &*shared.clock).await {
             return;
         }
     }

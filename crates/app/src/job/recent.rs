@@ -80,7 +80,7 @@ mod tests {
             sequence: Sequence::new(attempt, n),
             at: Timestamp::default(),
             stream: OutputStream::Stdout,
-            bytes: vec![0; bytes],
+            bytes: vec![0; bytes].into(),
         })
     }
 

@@ -112,7 +112,7 @@ impl Reader {
             let Some(header) = Header::read(*header) else { break };
             let Some((bytes, after)) = after.split_at_checked(header.len) else { break };
             if header.sequence > self.place {
-                let Some(chunk) = header.chunk(bytes.to_vec()) else { break };
+                let Some(chunk) = header.chunk(bytes.to_vec().into()) else { break };
                 self.bytes += bytes.len();
                 if self.bytes > self.max_bytes && !self.read.chunks.is_empty() {
                     return (window.len() - rest.len(), true);

@@ -34,7 +34,7 @@ fn chunk(n: u64, bytes: &[u8]) -> OutputChunk {
         sequence,
         at: Timestamp::from_millis(5),
         stream: OutputStream::Stdout,
-        bytes: bytes.to_vec(),
+        bytes: bytes.to_vec().into(),
     }
 }
 

@@ -225,7 +225,7 @@ async fn output_of_no_job_is_swept_once_its_job_can_not_be_about_to_come() {
         sequence: Sequence::new(1, 1),
         at: bed.server.clock.now(),
         stream: airunner_core::OutputStream::Stdout,
-        bytes: vec![0; 500],
+        bytes: vec![0; 500].into(),
     };
     bed.server.stores.output.append_output(&orphan, &[chunk]).await.unwrap();
     bed.later(Duration::from_mins(57)).await;

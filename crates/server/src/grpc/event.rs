@@ -8,6 +8,7 @@ use airunner_core::{
     AttemptOutcome, ControlEvent, Error, EventKind, Exit, Job, OutputChunk, OutputStream, Result, Sequence,
 };
 use airunner_proto::job::v1::{self as pb, job_events_service_server::JobEventsService};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
@@ -16,6 +17,8 @@ use crate::error::status;
 
 /// Batches of a stream that are published together at most: 4 MiB of output.
 const GROUP: usize = 16;
+/// Bytes of output from which on it is not copied.
+const WHOLE: usize = 16 * 1024;
 
 /// JobEventsService.
 pub struct EventsApi(pub Api);
@@ -111,7 +114,7 @@ fn output_part(message: WatchMessage) -> Option<pb::GetJobOutputResponse> {
     match message {
         WatchMessage::Output(chunk) => Some(pb::GetJobOutputResponse {
             stream: stream(chunk.stream) as i32,
-            data: chunk.bytes.into(),
+            data: chunk.bytes,
             sequence: chunk.sequence.as_u64(),
             lost_until: 0,
         }),
@@ -218,6 +221,11 @@ fn from(from: Option<pb::stream_events_request::From>) -> Result<WatchFrom> {
     })
 }
 
+/// Small output by itself: it may be kept in memory for long, and a part of a batch keeps all of it there.
+fn owned(data: Bytes) -> Bytes {
+    if data.len() < WHOLE { Bytes::copy_from_slice(&data) } else { data }
+}
+
 fn published(event: pb::JobEvent) -> Result<PublishedEvent> {
     use pb::job_event::Kind;
     let sequence = Sequence::from_u64(event.sequence);
@@ -233,7 +241,7 @@ fn published(event: pb::JobEvent) -> Result<PublishedEvent> {
                 sequence,
                 at,
                 stream,
-                bytes: output.data.into(),
+                bytes: owned(output.data),
             }));
         }
         Some(Kind::AttemptEnded(_) | Kind::Gap(_)) | None => {
@@ -267,7 +275,7 @@ fn watch_message(message: WatchMessage) -> pb::stream_events_response::Message {
     match message {
         WatchMessage::Attached(after) => Message::Attached(pb::Attached { after_sequence: after.as_u64() }),
         WatchMessage::Output(chunk) => {
-            let output = pb::Output { stream: stream(chunk.stream) as i32, data: chunk.bytes.into() };
+            let output = pb::Output { stream: stream(chunk.stream) as i32, data: chunk.bytes };
             event(chunk.sequence, Some(convert::time(chunk.at)), Kind::Output(output))
         }
         WatchMessage::Control(control) => {

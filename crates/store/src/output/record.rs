@@ -1,24 +1,25 @@
-//! How a chunk of output lies in a segment, be it a file or an object: a header of 32 bytes, then the bytes, none of them changed.
+//! How a chunk of output lies in a segment, be it a file or an object: a header of 28 bytes, then the bytes, none of them changed.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 0..2 | `ao` |
-//! | 2 | the version, 1 |
+//! | 2 | the version, 2 |
 //! | 3 | the stream: 1 stdout, 2 stderr |
 //! | 4..8 | how many bytes follow the header |
 //! | 8..16 | the sequence |
 //! | 16..24 | when, in milliseconds since the epoch |
-//! | 24..32 | the first 8 bytes of SHA-256 over bytes 0..24 and what follows the header |
+//! | 24..28 | CRC-32, that of ISO/IEC 8802-3 (RFC 1952, section 8), over bytes 0..24 and what follows the header |
 //!
 //! Numbers are big-endian.
 
 use airunner_core::{OutputChunk, OutputStream, Sequence, Timestamp};
-use ring::digest::{Context, SHA256};
+use bytes::Bytes;
+use crc32fast::Hasher;
 
 use super::MAX_CHUNK;
 
 /// Bytes before the chunk's own.
-pub const HEADER: usize = 32;
+pub const HEADER: usize = 28;
 
 /// A header that may be one: what it says is not yet checked against the checksum.
 pub struct Header {
@@ -32,8 +33,14 @@ pub struct Header {
 
 /// Appends `chunk` as a record.
 pub fn write(chunk: &OutputChunk, to: &mut Vec<u8>) {
+    to.extend_from_slice(&header(chunk));
+    to.extend_from_slice(&chunk.bytes);
+}
+
+/// What stands before the bytes of `chunk`.
+pub fn header(chunk: &OutputChunk) -> [u8; HEADER] {
     let mut header = [0; HEADER];
-    header[..3].copy_from_slice(b"ao\x01");
+    header[..3].copy_from_slice(b"ao\x02");
     header[3] = match chunk.stream {
         OutputStream::Stdout => 1,
         OutputStream::Stderr => 2,
@@ -45,16 +52,15 @@ pub fn write(chunk: &OutputChunk, to: &mut Vec<u8>) {
     header[16..24].copy_from_slice(&chunk.at.as_millis().to_be_bytes());
     let checksum = checksum(&header, &chunk.bytes);
     header[24..].copy_from_slice(&checksum);
-    to.extend_from_slice(&header);
-    to.extend_from_slice(&chunk.bytes);
+    header
 }
 
 impl Header {
     /// What stands in the bytes; none where they are no header of ours.
     pub fn read(bytes: [u8; HEADER]) -> Option<Self> {
         let stream = match &bytes[..4] {
-            b"ao\x01\x01" => OutputStream::Stdout,
-            b"ao\x01\x02" => OutputStream::Stderr,
+            b"ao\x02\x01" => OutputStream::Stdout,
+            b"ao\x02\x02" => OutputStream::Stderr,
             _ => return None,
         };
         let len = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) as usize;
@@ -63,7 +69,7 @@ impl Header {
     }
 
     /// The chunk, if `bytes` are those that the header was written for.
-    pub fn chunk(&self, bytes: Vec<u8>) -> Option<OutputChunk> {
+    pub fn chunk(&self, bytes: Bytes) -> Option<OutputChunk> {
         if checksum(&self.bytes, &bytes) != self.bytes[24..] {
             return None;
         }
@@ -78,13 +84,11 @@ fn eight(header: &[u8; HEADER], from: usize) -> [u8; 8] {
     bytes
 }
 
-fn checksum(header: &[u8; HEADER], bytes: &[u8]) -> [u8; 8] {
-    let mut context = Context::new(&SHA256);
-    context.update(&header[..24]);
-    context.update(bytes);
-    let mut first = [0; 8];
-    first.copy_from_slice(&context.finish().as_ref()[..8]);
-    first
+fn checksum(header: &[u8; HEADER], bytes: &[u8]) -> [u8; 4] {
+    let mut hasher = Hasher::new();
+    hasher.update(&header[..24]);
+    hasher.update(bytes);
+    hasher.finalize().to_be_bytes()
 }
 
 #[cfg(test)]
@@ -96,13 +100,13 @@ mod tests {
             sequence: Sequence::new(3, 9),
             at: Timestamp::from_millis(-5),
             stream: OutputStream::Stderr,
-            bytes: bytes.to_vec(),
+            bytes: bytes.to_vec().into(),
         }
     }
 
     fn read(record: &[u8]) -> Option<OutputChunk> {
         let (header, bytes) = record.split_at(HEADER);
-        Header::read(header.try_into().unwrap())?.chunk(bytes.to_vec())
+        Header::read(header.try_into().unwrap())?.chunk(bytes.to_vec().into())
     }
 
     #[test]

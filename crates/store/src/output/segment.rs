@@ -3,8 +3,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    io::{self, BufReader, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,10 @@ use super::{
 
 /// The file that says up to where output is gone.
 const LOST: &str = "lost";
+
+/// Bytes that are written before the disk is waited for, give or take a chunk. Whoever else waits for the same disk, as a
+/// revocation does, waits for that much, and not for all that a job printed.
+const PIECE: u64 = 1024 * 1024;
 
 /// A segment file.
 #[derive(Clone, Debug)]
@@ -111,7 +115,7 @@ impl Segment {
                 if !fill(&mut reader, &mut bytes)? {
                     break;
                 }
-                let Some(chunk) = header.chunk(bytes) else { break };
+                let Some(chunk) = header.chunk(bytes.into()) else { break };
                 if !visit(chunk) {
                     break;
                 }
@@ -205,18 +209,10 @@ impl Tail {
                 begun = true;
             }
             let Some(open) = &mut self.open else { break };
-            let mut buffer = Vec::new();
-            let mut taken = 0;
-            for chunk in rest {
-                if taken > 0 && open.len + buffer.len() as u64 >= limits.segment {
-                    break;
-                }
-                record::write(chunk, &mut buffer);
-                taken += 1;
-            }
-            open.append(&buffer)?;
-            self.last = Some(rest[taken - 1].sequence);
-            rest = &rest[taken..];
+            let (piece, others) = rest.split_at(first_piece(rest, limits.segment - open.len));
+            open.append(piece)?;
+            self.last = piece.last().map(|chunk| chunk.sequence);
+            rest = others;
         }
         // A chunk that was there already may have been written by an append that failed before it was durable.
         if new.is_empty()
@@ -230,20 +226,50 @@ impl Tail {
 }
 
 impl Open {
-    fn append(&mut self, buffer: &[u8]) -> io::Result<()> {
+    fn append(&mut self, chunks: &[&OutputChunk]) -> io::Result<()> {
         // What a crash tore, or another attempt to write left, is no part of the file.
         if self.file.metadata()?.len() != self.len {
             self.file.set_len(self.len)?;
         }
-        let written = self.file.write_all_at(buffer, self.len).and_then(|()| self.file.sync_data());
+        let written = write_at(&self.file, self.len, chunks);
+        let written = written.and_then(|end| self.file.sync_data().map(|()| end));
         if written.is_err() {
             // It is not durable, so nobody may take it for kept.
             let _ = self.file.set_len(self.len);
         }
-        written?;
-        self.len += buffer.len() as u64;
+        self.len = written?;
         Ok(())
     }
+}
+
+/// How many of the chunks are written together: one, and those that both a piece and the segment have room for.
+fn first_piece(chunks: &[&OutputChunk], room: u64) -> usize {
+    let mut bytes = 0;
+    let fits = |chunk: &&&OutputChunk| {
+        let fits = bytes < room.min(PIECE);
+        bytes += (HEADER + chunk.bytes.len()) as u64;
+        fits
+    };
+    chunks.iter().take_while(fits).count().max(1)
+}
+
+/// Writes the chunks' records, beginning at `start`; returns where they end.
+fn write_at(mut file: &File, start: u64, chunks: &[&OutputChunk]) -> io::Result<u64> {
+    let headers: Vec<_> = chunks.iter().map(|chunk| record::header(chunk)).collect();
+    let parts = headers.iter().zip(chunks).flat_map(|(header, chunk)| [&header[..], &chunk.bytes]);
+    let mut parts: Vec<_> = parts.map(IoSlice::new).collect();
+    let mut rest = parts.as_mut_slice();
+    let mut end = file.seek(SeekFrom::Start(start))?;
+    while !rest.is_empty() {
+        let written = match file.write_vectored(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            written => written?,
+        };
+        end += written as u64;
+        IoSlice::advance_slices(&mut rest, written);
+    }
+    Ok(end)
 }
 
 fn begin(dir: &Path, first: Sequence) -> io::Result<Open> {

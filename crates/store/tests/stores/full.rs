@@ -185,7 +185,7 @@ async fn survives(dir: &Path, fill_disk: impl FnOnce(), make_room: impl FnOnce()
         sequence: Sequence::new(1, n),
         at: NOW,
         stream: OutputStream::Stdout,
-        bytes: vec![u8::try_from(n % 256).unwrap(); 10_000],
+        bytes: vec![u8::try_from(n % 256).unwrap(); 10_000].into(),
     };
     stores.output.append_output(&job, &[chunk(1)]).await.unwrap();
     fill_disk();

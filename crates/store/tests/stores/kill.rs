@@ -221,7 +221,7 @@ async fn append_output(stores: Stores) {
             sequence: Sequence::new(1, last),
             at: NOW,
             stream: OutputStream::Stdout,
-            bytes: line(last),
+            bytes: line(last).into(),
         };
         stores.output.append_output(&OUTPUT_JOB, &[chunk]).await.unwrap();
         acknowledge("output", last);

@@ -16,7 +16,7 @@ fn chunk(n: u64, bytes: &[u8]) -> OutputChunk {
         sequence: Sequence::new(1, n),
         at: NOW,
         stream: OutputStream::Stdout,
-        bytes: bytes.to_vec(),
+        bytes: bytes.to_vec().into(),
     }
 }
 
@@ -104,7 +104,7 @@ async fn what_a_crash_left_behind_the_tail_is_no_output() {
     let job = records::job("w1", NOW, random()).id;
     let stores = place.open().stores();
     stores.output.append_output(&job, &[chunk(1, b"whole")]).await.unwrap();
-    for garbage in [&[0; 100][..], b"ao\x01\x01\0\0\0\x05 not what it says", b"x"] {
+    for garbage in [&[0; 100][..], b"ao\x02\x01\0\0\0\x05 not what it says", b"x"] {
         let mut file = OpenOptions::new().append(true).open(&segments(&place, job)[0]).unwrap();
         file.write_all(garbage).unwrap();
         assert_eq!(read(&stores, job).await.len(), 1);

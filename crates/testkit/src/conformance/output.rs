@@ -253,7 +253,7 @@ fn chunk(attempt: u32, n: u64, bytes: &[u8]) -> OutputChunk {
         sequence: Sequence::new(attempt, n),
         at,
         stream: OutputStream::Stdout,
-        bytes: bytes.to_vec(),
+        bytes: bytes.to_vec().into(),
     }
 }
 
