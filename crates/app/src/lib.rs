@@ -23,6 +23,7 @@ mod retention;
 pub mod seal;
 pub mod status;
 mod steady;
+pub mod watch;
 
 use std::sync::{Arc, OnceLock};
 

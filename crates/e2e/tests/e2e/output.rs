@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use airunner_core::{Clock as _, PrincipalType, Sequence, Timestamp};
-use airunner_e2e::{RawClient, TestServer};
+use airunner_e2e::{Answer, AnswerStream, RawClient, TestServer};
 use airunner_proto::job::v1::{
     GetJobOutputRequest, GetJobOutputResponse, JobEnded, JobEvent, JobState, Note, OutputStream,
     PublishEventsRequest, PublishEventsResponse, StreamEventsRequest, StreamEventsResponse, job_event::Kind,
@@ -141,6 +141,58 @@ async fn from_now_is_from_when_the_stream_is_in_force() {
         let message: StreamEventsResponse = stream.message().await;
         assert_eq!(message.message, Some(Message::Event(expected)));
     }
+    server.stop().await;
+}
+
+/// Reads on, and returns how the stream ended. Goes on with `seen`.
+async fn read_on(stream: &mut AnswerStream, seen: &mut Vec<JobEvent>) -> Answer {
+    loop {
+        let message = match stream.next().await {
+            Ok(message) => StreamEventsResponse::decode(message).unwrap(),
+            Err(end) => return end,
+        };
+        if let Some(Message::Event(event)) = message.message {
+            seen.push(event);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_that_stops_reading_is_told_to_resume_and_loses_nothing() {
+    let (server, user, worker, id, token) = running().await;
+    let now = server.clock.now();
+    // More than the two ends and what is between them hold of a stream: windows and buffers.
+    let all: Vec<_> = (1..=200).map(|n| printed(1, n, now, &[u8::try_from(n).unwrap(); 60_000])).collect();
+    for batch in all.chunks(4) {
+        assert_eq!(worker.publish(&token, batch.to_vec()).await.code, Code::Ok);
+    }
+    worker.complete(&token, exited(0)).await;
+    let open = async |after: u64| {
+        let from = Some(From::AfterSequence(after));
+        let request = StreamEventsRequest { job_id: id.clone(), from, ..Default::default() };
+        user.open(STREAM_EVENTS, &request).await.unwrap()
+    };
+    let mut seen = Vec::new();
+    let told = loop {
+        let mut stream = open(0).await;
+        // Others who read are not held up.
+        assert!(watch(user.clone(), id.clone(), None, usize::MAX).await.ended.is_some());
+        for _ in 0..80 {
+            server.advance(Duration::from_millis(1_500)).await;
+        }
+        seen.clear();
+        let end = read_on(&mut stream, &mut seen).await;
+        // It was no stop where the machine was too slow to send it all that it takes without being read.
+        if end.code != Code::Ok {
+            break end;
+        }
+    };
+    assert_eq!((told.code, told.label.as_str()), (Code::ResourceExhausted, "slow-watcher"), "{told:?}");
+    let last = seen.last().unwrap().sequence;
+    assert!(told.message.contains(&last.to_string()), "{told:?}");
+    assert!(seen.len() < all.len());
+    assert_eq!(read_on(&mut open(last).await, &mut seen).await.code, Code::Ok);
+    assert!(seen[..all.len()] == all && seen.len() == all.len() + 1, "all of it, and the end of the attempt");
     server.stop().await;
 }
 

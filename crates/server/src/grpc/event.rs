@@ -2,7 +2,8 @@
 
 use airunner_app::{
     authn::Caller,
-    event::{PublishedEvent, WatchFilter, WatchFrom, WatchMessage},
+    event::PublishedEvent,
+    watch::{WatchFilter, WatchFrom, WatchMessage},
 };
 use airunner_core::{
     AttemptOutcome, ControlEvent, Error, EventKind, Exit, Job, OutputChunk, OutputStream, Result, Sequence,
