@@ -63,20 +63,32 @@ fn colour_is_for_terminals_without_no_color() {
     }
 }
 
-#[test]
-fn a_watched_list_is_shown_again_where_it_has_changed() {
-    let live = Live::new();
-    let mut command = live.bed.command(&["principal", "list", "--watch=200ms", "--output", "json"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+/// Watches a list, and sees what `change` makes and names in it.
+fn shown_again(live: &Live, list: &[&str], change: impl FnOnce() -> String) {
+    let args = [list, &["--watch=200ms", "--output", "json"]].concat();
+    let mut child = live.bed.command(&args).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || lines.next().unwrap().unwrap();
-    assert!(!next().contains("newcomer"));
-    live.principal("newcomer", PrincipalType::User);
-    let second = next();
-    assert!(second.contains("newcomer"), "{second}");
+    let before = next();
+    let new = change();
+    assert!(!before.contains(&new), "{before}");
+    let after = next();
+    assert!(after.contains(&new), "{after}");
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_watched_list_is_shown_again_where_it_has_changed() {
+    let live = Live::new();
+    shown_again(&live, &["principal", "list"], || {
+        live.principal("newcomer", PrincipalType::User);
+        "newcomer".to_owned()
+    });
+    let submit = || live.run(&["job", "submit", "--", "true"]).succeeded().stdout.trim().to_owned();
+    submit();
+    shown_again(&live, &["job", "list"], submit);
 }
 
 #[test]
