@@ -88,7 +88,7 @@ pub struct GitOptions {
     pub cache_size: u64,
     /// How long one is kept that nobody asks for.
     pub cache_age: Duration,
-    /// Bytes of a file at most that fetching writes: of the pack that comes, and of each file of the checkout.
+    /// Bytes at most of the pack that comes, and of the checkout, in which each file counts for 4 KiB more than it has.
     pub max_size: u64,
     /// How long a server may say nothing, over http and https in whole seconds; over ssh it is a minute.
     pub silence: Duration,

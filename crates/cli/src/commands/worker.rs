@@ -111,7 +111,7 @@ struct GitArgs {
     /// How long a repository is kept that no job asks for [default: 14d]
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     git_cache_age: Option<Duration>,
-    /// Bytes that a fetch may bring, and that each file of a checkout may have [default: 4G]
+    /// Bytes that a fetch may bring, and that its checkout may have [default: 4G]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     git_max_size: Option<u64>,
     /// Who fetches repositories for a worker that is root, by name or number; ssh needs a name [default: 61000:61000]

@@ -162,7 +162,8 @@ async fn a_watcher_that_stops_reading_is_told_to_resume_and_loses_nothing() {
     let (server, user, worker, id, token) = running().await;
     let now = server.clock.now();
     // More than the two ends and what is between them hold of a stream: windows and buffers.
-    let all: Vec<_> = (1..=200).map(|n| printed(1, n, now, &[u8::try_from(n).unwrap(); 60_000])).collect();
+    let all: Vec<_> =
+        (1..=200).map(|n| printed(1, n, now, &vec![u8::try_from(n).unwrap(); 60_000])).collect();
     for batch in all.chunks(4) {
         assert_eq!(worker.publish(&token, batch.to_vec()).await.code, Code::Ok);
     }

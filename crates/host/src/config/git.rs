@@ -57,7 +57,7 @@ impl GitConfig {
         self.cache_age
     }
 
-    /// Bytes of a file that fetching may write.
+    /// Bytes that a fetch may bring, and that its checkout may have.
     pub fn max_size(&self) -> Option<u64> {
         self.max_size
     }

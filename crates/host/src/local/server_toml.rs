@@ -194,7 +194,7 @@ const WORKER_KEYS: &str = "\
 # git_cache = \"DIR\"              # where repositories are kept between jobs
 # git_cache_size = 8589934592    # bytes of them; 0 keeps none
 # git_cache_age = \"14d\"
-# git_max_size = 4294967296      # bytes that a fetch may bring
+# git_max_size = 4294967296      # bytes that a fetch may bring, and its checkout have
 # output_buffer = 1073741824     # bytes on disk for what jobs print while the server takes nothing; 0 for none
 ";
 

@@ -43,7 +43,7 @@ pub(super) async fn fetch(
         }
         Err(refusal) => return Err(refusal.into()),
     };
-    runner.git(&place, &["checkout", "--quiet", "--detach", target, "--"]).await?;
+    runner.check_out(&place, target).await?;
     Ok(checkout)
 }
 

@@ -20,7 +20,7 @@ use super::{
     cache::{Draft, Entry, Generation, Kind},
     credentials::plain_ssh,
     is_commit,
-    run::{Cause, Place, Refusal, Runner, keep_last, listen},
+    run::{CHECK_OUT, Cause, Place, Refusal, Runner, keep_last, listen},
 };
 
 /// How long one waits for another job that fetches the same; then both do.
@@ -67,7 +67,7 @@ const CONFIGURATION: &str = "\
 \tvariant = ssh
 ";
 
-/// What the job's git does: a new repository, the pack out of standard input, the files.
+/// What the job's git does before it has the files: a new repository, the pack out of standard input.
 const TAKE: &str = "\
 set -e
 rm -rf -- \"$1\"
@@ -75,7 +75,7 @@ git init --quiet --template= -- \"$1\"
 cd \"$1\"
 printf '%s\\n' \"$2\" >.git/shallow
 git index-pack --stdin >/dev/null
-exec git -c core.hooksPath=/dev/null -c advice.detachedHead=false checkout --quiet --detach \"$2\" --
+shift
 ";
 
 /// Fetches, and returns where the checkout is.
@@ -287,7 +287,8 @@ impl Relay<'_> {
             configuration: Path::new("/dev/null"),
             ssh: "false",
         };
-        let take = ["sh", "-c", TAKE, "sh", CHECKOUT, commit];
+        let (take, room) = ([TAKE, CHECK_OUT].concat(), self.runner.room());
+        let take = ["sh", "-c", &take, "sh", CHECKOUT, commit, &room];
         let taker = self.runner.spec(None, &taker, &take)?.stdin(Stdin::Piped);
         let giver = self.runner.start(giver).await?;
         let mut taker = self.runner.start(taker).await?;

@@ -26,6 +26,13 @@ const BOUNDED: &str = "ulimit -f \"$0\" 2>/dev/null; exec \"$@\"";
 const BOUNDED_FETCH: &str = "trap '' XFSZ; ulimit -f \"$0\" 2>/dev/null; exec \"$@\"";
 /// The signal of a file that became too large.
 const SIGXFSZ: i32 = 25;
+/// Checks out the commit `$1`, unless what it holds takes more than `$2` bytes: a pack of a few megabytes may hold any number of
+/// large files, each within its own limit. A file counts for a block of the disk more than it has.
+pub(super) const CHECK_OUT: &str = "\
+git ls-tree -r -l --full-tree \"$1\" |
+    awk -v room=\"$2\" '{ bytes += $4 + 4096 } bytes > room { exit 3 }' || exit \"$(($? == 3 ? 153 : 1))\"
+exec git -c core.hooksPath=/dev/null -c advice.detachedHead=false checkout --quiet --detach \"$1\" --
+";
 
 /// Runs git for one job and one repository.
 pub(super) struct Runner<'a> {
@@ -98,9 +105,24 @@ impl From<Refusal> for Failed {
 }
 
 impl Runner<'_> {
-    /// Runs it to its end, and returns what it answers.
+    /// Runs git to its end, and returns what it answers.
     pub(super) async fn git(&mut self, place: &Place<'_>, args: &[&str]) -> Result<String, Refusal> {
-        let mut process = self.start(self.spec(None, place, &[&["git"], args].concat())?).await?;
+        self.run(place, &[&["git"], args].concat()).await
+    }
+
+    /// Has the files of `commit` in this repository, if they are no more than the worker takes.
+    pub(super) async fn check_out(&mut self, place: &Place<'_>, commit: &str) -> Result<(), Refusal> {
+        let room = self.room();
+        self.run(place, &["sh", "-c", CHECK_OUT, "sh", commit, &room]).await.map(drop)
+    }
+
+    /// Bytes that a pack and a checkout may have.
+    pub(super) fn room(&self) -> String {
+        self.attendant.shared.options.git.max_size.to_string()
+    }
+
+    async fn run(&mut self, place: &Place<'_>, command: &[&str]) -> Result<String, Refusal> {
+        let mut process = self.start(self.spec(None, place, command)?).await?;
         let said = process.output().map(|output| tokio::spawn(listen(output)));
         let exit = self.attend(&process).await;
         let (answer, words) = match said {

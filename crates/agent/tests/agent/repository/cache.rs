@@ -218,7 +218,7 @@ async fn it_is_bounded_by_size_and_age_and_can_be_turned_off() {
 async fn more_than_the_worker_takes_is_a_failure_that_says_so() {
     let (bed, origin) = (Bed::new().await, Origin::new());
     let worker = bed.worker_with(|options| {
-        options.git_protocols.push("http".to_owned());
+        options.git_protocols.extend(["http", "file"].map(str::to_owned));
         options.git.max_size = 1 << 20;
     });
     let server = Server::start(origin.path());
@@ -233,6 +233,15 @@ async fn more_than_the_worker_takes_is_a_failure_that_says_so() {
     origin.commit_file("zeros", &vec![0; 3 << 20]);
     let report = bed.run(of(&server.url(".git"), "", "true")).await;
     assert!(report.reason().contains("worker.git_max_size"), "{}", report.reason());
+    // Nor do many that are small.
+    origin.git(&["rm", "--quiet", "zeros"]);
+    for n in 0..4 {
+        origin.commit_file(&format!("zeros-{n}"), &vec![0; 300 << 10]);
+    }
+    for url in [server.url(".git"), format!("file://{}", origin.path().display())] {
+        let report = bed.run(of(&url, "", "true")).await;
+        assert!(report.reason().contains("worker.git_max_size"), "{url}: {}", report.reason());
+    }
     worker.stop().await.unwrap();
 }
 
