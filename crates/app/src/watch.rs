@@ -7,7 +7,8 @@ use std::{
 };
 
 use airunner_core::{
-    ControlEvent, Error, Job, JobId, Label, Monotonic, OutputChunk, OutputStream, Result, Sequence, Timestamp,
+    Clock, ControlEvent, Error, Job, JobId, Label, Monotonic, OutputChunk, OutputStream, Result, Sequence,
+    Timestamp,
 };
 use tokio::sync::Notify;
 
@@ -107,7 +108,7 @@ impl Watcher {
         let reader = Reader::open(context, caller, job, from, filter).await?;
         let (reached, since) = (reader.after, context.clock.monotonic());
         let waiting = Arc::new(Mutex::new(Some(Waiting { reader, since })));
-        tokio::spawn(let_go(Arc::clone(context), Arc::downgrade(&waiting)));
+        tokio::spawn(let_go(Arc::clone(&context.clock), Arc::downgrade(&waiting)));
         Ok(Self { waiting, reached })
     }
 
@@ -136,12 +137,13 @@ impl Watcher {
     }
 }
 
-/// Lets go of a reader that has waited for too long, as long as its watcher is there.
-async fn let_go(context: Arc<Context>, waiting: Weak<Mutex<Option<Waiting>>>) {
+/// Lets go of a reader that has waited for too long. It goes on for up to [`PATIENCE`] after its watcher, and must not keep the
+/// stores open for that.
+async fn let_go(clock: Arc<dyn Clock>, waiting: Weak<Mutex<Option<Waiting>>>) {
     loop {
-        context.clock.sleep(PATIENCE).await;
+        clock.sleep(PATIENCE).await;
         let Some(waiting) = waiting.upgrade() else { return };
-        let now = context.clock.monotonic();
+        let now = clock.monotonic();
         if lock(&waiting).take_if(|waiting| now.since(waiting.since) >= PATIENCE).is_some() {
             return;
         }
