@@ -105,11 +105,31 @@ impl Watcher {
         from: WatchFrom,
         filter: WatchFilter,
     ) -> Result<Self> {
-        let reader = Reader::open(context, caller, job, from, filter).await?;
-        let (reached, since) = (reader.after, context.clock.monotonic());
+        let notify = Arc::new(Notify::new());
+        let subscription = Subscription::to_job(context, job.id, Interest::Events, &notify);
+        let (after, since) = match from {
+            WatchFrom::After(after) => (after, None),
+            WatchFrom::Since(at) => (Sequence::default(), Some(at)),
+            WatchFrom::Now => (last(context, job).await?, None),
+        };
+        let reader = Reader {
+            context: context.clone(),
+            caller: caller.clone(),
+            job_id: job.id,
+            after,
+            since,
+            gap: Sequence::default(),
+            filter,
+            outbox: VecDeque::from([WatchMessage::Attached(after)]),
+            notify,
+            ended: false,
+            looked: None,
+            _subscription: subscription,
+        };
+        let since = context.clock.monotonic();
         let waiting = Arc::new(Mutex::new(Some(Waiting { reader, since })));
         tokio::spawn(let_go(Arc::clone(&context.clock), Arc::downgrade(&waiting)));
-        Ok(Self { waiting, reached })
+        Ok(Self { waiting, reached: after })
     }
 
     /// The next message; waits until there is one. None after the end; then, and after an error, no other is asked for.
@@ -173,36 +193,6 @@ struct Reader {
 }
 
 impl Reader {
-    async fn open(
-        context: &Arc<Context>,
-        caller: &Caller,
-        job: &Job,
-        from: WatchFrom,
-        filter: WatchFilter,
-    ) -> Result<Self> {
-        let notify = Arc::new(Notify::new());
-        let subscription = Subscription::to_job(context, job.id, Interest::Events, &notify);
-        let (after, since) = match from {
-            WatchFrom::After(after) => (after, None),
-            WatchFrom::Since(at) => (Sequence::default(), Some(at)),
-            WatchFrom::Now => (last(context, job).await?, None),
-        };
-        Ok(Self {
-            context: context.clone(),
-            caller: caller.clone(),
-            job_id: job.id,
-            after,
-            since,
-            gap: Sequence::default(),
-            filter,
-            outbox: VecDeque::from([WatchMessage::Attached(after)]),
-            notify,
-            ended: false,
-            looked: None,
-            _subscription: subscription,
-        })
-    }
-
     async fn next(&mut self) -> Result<Option<WatchMessage>> {
         loop {
             self.caller.check(self.context.now())?;
