@@ -48,7 +48,8 @@ fn others_verify_it_and_its_key_is_nowhere_but_in_memory() {
                   openssl pkey -in $AIRUNNER_CLIENT_KEY -pubout | cmp - own && echo same key; \
                   env | grep AIRUNNER_CLIENT_KEY; grep -c 'PRIVATE KEY' /proc/self/environ; \
                   echo $AIRUNNER_JOB_ID; echo ready >&2; read line";
-    let mut follower = live.bed.command(&["job", "exec", "--certificate", "--", "sh", "-c", script]);
+    let mut follower =
+        live.bed.command(&["job", "exec", "--stdin", "--certificate", "--", "sh", "-c", script]);
     let child =
         follower.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let running = || live.json(&["job", "list", "--state", "running"])["jobs"].as_array().unwrap().len();
