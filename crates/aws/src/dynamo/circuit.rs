@@ -3,13 +3,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use airunner_core::{Error, Label, Result, StoreMeasures};
 
-use crate::tables::Table;
+use super::{
+    error::fault,
+    key::{Range, RowKey},
+    link::Link,
+    transaction::noted,
+};
+use crate::tables::{Kind, Table};
 
 /// Failures in a row that open a circuit.
 const FAILURES: u32 = 5;
@@ -23,8 +29,8 @@ pub(super) struct Circuits {
     measures: Arc<StoreMeasures>,
 }
 
-#[derive(Default)]
 struct Circuit {
+    table: &'static Table,
     failures: u32,
     /// When the next request may see whether the table answers again, while the circuit is open.
     open_until: Option<Instant>,
@@ -68,7 +74,8 @@ impl Circuits {
             }
             return;
         }
-        let circuit = circuits.entry(table.name).or_default();
+        let new = || Circuit { table, failures: 0, open_until: None };
+        let circuit = circuits.entry(table.name).or_insert_with(new);
         circuit.failures += 1;
         if circuit.failures >= FAILURES && circuit.open_until.is_none() {
             self.measures.note_answering(table.name, false);
@@ -77,9 +84,46 @@ impl Circuits {
         }
     }
 
+    /// Those that are not asked.
+    fn open(&self) -> Vec<&'static Table> {
+        let circuits = self.lock();
+        circuits
+            .values()
+            .filter(|circuit| circuit.open_until.is_some())
+            .map(|circuit| circuit.table)
+            .collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Circuit>> {
         self.by_table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Asks tables that did not answer whether they do again, for as long as the link is there: a server that is not ready for the
+/// sake of one of them is sent nobody who would ask it.
+pub(super) async fn probe(link: Weak<Link>) {
+    loop {
+        tokio::time::sleep(REST).await;
+        let Some(link) = link.upgrade() else { return };
+        for table in link.circuits.open() {
+            if link.circuits.check(table).is_ok() {
+                ask(&link, table).await;
+            }
+        }
+    }
+}
+
+/// Asks for a row that nobody has.
+async fn ask(link: &Link, table: &'static Table) {
+    let range = table.key.range.map(|range| match range.kind {
+        Kind::Text => Range::Text("-"),
+        Kind::Number => Range::Number(0),
+    });
+    let key = RowKey { table, hash: "-", range }.attributes();
+    let name = link.name(table);
+    let answer = link.client.get_item().table_name(&name).set_key(Some(key)).send().await;
+    // What it says is the circuit's business alone.
+    let _ = noted(link, table, answer.map_err(|error| fault(error, &name)));
 }
 
 #[expect(

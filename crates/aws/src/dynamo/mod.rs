@@ -63,6 +63,7 @@ impl DynamoStore {
         let measures = Arc::default();
         let client = traffic::counted(&client);
         let link = Arc::new(Link::new(client, names, random, Arc::clone(&measures), job_retention));
+        tokio::spawn(circuit::probe(Arc::downgrade(&link)));
         Self { stores: stores(Arc::new(DynamoEngine { link }), output, measures) }
     }
 
