@@ -339,7 +339,8 @@ async fn a_task_token_is_good_for_its_holder_and_its_lease_alone() {
     let event = started(1, 1, server.clock.now());
     let published = thief.publish(&token, vec![event.clone()]).await;
     assert_eq!((published.code, published.label.as_str()), (Code::FailedPrecondition, LEASE_LOST));
-    let altered = format!("{}A", &token[..token.len() - 1]);
+    let (rest, last) = token.split_at(token.len() - 1);
+    let altered = format!("{rest}{}", if last == "A" { "B" } else { "A" });
     for bad in ["", "x", altered.as_str()] {
         let refused = worker.publish(bad, vec![event.clone()]).await;
         assert_eq!(
