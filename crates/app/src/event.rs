@@ -17,6 +17,7 @@ use crate::{
 pub const MAX_EVENTS: usize = 50;
 /// Bytes in a batch at most.
 pub const MAX_BYTES: usize = 256 * 1024;
+
 /// Events and output.
 pub struct Events {
     context: Arc<Context>,

@@ -173,14 +173,16 @@ async fn serve(flags: Flags) -> Result<()> {
     let mut server = Server::start(app.clone(), sockets, &options).await?;
     check_in_background(&stores, &mut server);
     let worker = start_worker(&plan, app, addresses)?;
-    announce(&addresses, flags.ready_fd)?;
-    say_what_it_means(&plan, &addresses);
-    signals.until_stopped(&server).await;
-    notify(&[sd_notify::NotifyState::Stopping]);
+    let announced = announce(&addresses, flags.ready_fd);
+    if announced.is_ok() {
+        say_what_it_means(&plan, &addresses);
+        signals.until_stopped(&server).await;
+        notify(&[sd_notify::NotifyState::Stopping]);
+    }
     // The worker first: it hands its jobs back through this server.
     worker.stop().await;
     server.stop().await;
-    close(stores).await
+    announced.and(close(stores).await)
 }
 
 /// What is to be served.

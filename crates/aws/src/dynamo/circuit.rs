@@ -84,7 +84,7 @@ impl Circuits {
         }
     }
 
-    /// Those that are not asked.
+    /// The tables that did not answer.
     fn open(&self) -> Vec<&'static Table> {
         let circuits = self.lock();
         circuits

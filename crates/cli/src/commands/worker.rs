@@ -77,9 +77,9 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Bytes on disk that hold what jobs print while the server takes nothing and memory is full, each job an equal share;
-    /// past them a job waits. 0 for none
-    #[arg(long, value_name = "SIZE", value_parser = values::size_or_none, default_value = "1G")]
-    output_buffer: u64,
+    /// past them a job waits. 0 for none [default: 1G]
+    #[arg(long, value_name = "SIZE", value_parser = values::size_or_none)]
+    output_buffer: Option<u64>,
     /// How long a lease lasts when it isn't extended, 10s to 1h: another worker takes the job then
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = values::duration)]
     visibility_timeout: Duration,
@@ -193,7 +193,7 @@ impl WorkerArgs {
             isolation: self.isolation,
             best_effort: self.best_effort,
             host_network: self.host_network,
-            output_buffer: self.output_buffer,
+            output_buffer: self.output_buffer.unwrap_or(WorkerOptions::OUTPUT_BUFFER),
             drain: self.drain,
             run: if self.once { Run::Once } else { Run::UntilShutdown },
             user,

@@ -50,7 +50,7 @@ pub(super) async fn fetch(
 /// What git is to know. A repository on this machine belongs to another user than the job, and git reads it only if told
 /// that this one path is trusted (git-config, `safe.directory`); the part of it that reads takes that from a file alone.
 fn configuration(url: &str) -> Result<String, Failed> {
-    let mut text = "[core]\n\thooksPath = /dev/null\n[advice]\n\tdetachedHead = false\n".to_owned();
+    let mut text = "[core]\n\thooksPath = /dev/null\n".to_owned();
     if let Some(path) = url.strip_prefix("file://") {
         let path = percent_decoded(path);
         let path = path.filter(|path| path.starts_with('/') && !path.chars().any(char::is_control));

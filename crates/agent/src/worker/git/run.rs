@@ -27,7 +27,8 @@ const BOUNDED_FETCH: &str = "trap '' XFSZ; ulimit -f \"$0\" 2>/dev/null; exec \"
 /// The signal of a file that became too large.
 const SIGXFSZ: i32 = 25;
 /// Checks out the commit `$1`, unless what it holds takes more than `$2` bytes: a pack of a few megabytes may hold any number of
-/// large files, each within its own limit. A file counts for a block of the disk more than it has.
+/// large files, each within its own limit. A file counts for a block of the disk more than it has. What is too much ends as a
+/// file does that became too large: 153 is how a shell tells of [`SIGXFSZ`].
 pub(super) const CHECK_OUT: &str = "\
 git ls-tree -r -l --full-tree \"$1\" |
     awk -v room=\"$2\" '{ bytes += $4 + 4096 } bytes > room { exit 3 }' || exit \"$(($? == 3 ? 153 : 1))\"
